@@ -1,0 +1,126 @@
+"""Generative models of images that people can trust, take apart and extend.
+
+``import genkit`` is instant: what needs torch is loaded when it is first named.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+from genkit.component import Component, Factory, use
+from genkit.errors import (
+    CheckpointError,
+    DataError,
+    GenkitError,
+    PluginError,
+    RecipeError,
+    TrainingDiverged,
+    UsageError,
+)
+from genkit.hookspecs import hookimpl
+from genkit.units import bits_per_dim
+
+if TYPE_CHECKING:
+    from genkit.backbone import Backbone, refuse_context
+    from genkit.dataset import (
+        Batch,
+        Dataset,
+        DataSpec,
+        DataView,
+        Shape,
+        Split,
+        SplitName,
+        Views,
+        bytes_to_unit,
+        first_batch,
+        shape_of,
+    )
+    from genkit.evaluator import Evaluator, Figure, Picture, Subject
+    from genkit.events import CheckpointWritten, EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
+    from genkit.model import (
+        Capability,
+        Decodes,
+        Encodes,
+        GenerativeModel,
+        HasLogProb,
+        LatentVariable,
+        LogProb,
+        SamplesDifferentiably,
+    )
+    from genkit.objective import Loss, Objective, Progress, Turn
+    from genkit.optimizer import Optimizer, Schedule
+    from genkit.recipe import Recipe
+    from genkit.runs import Run, build, load, run
+    from genkit.sampler import Sampler, Samples
+
+_HOMES = {
+    "genkit.backbone": ("Backbone", "refuse_context"),
+    "genkit.dataset": (
+        "Batch",
+        "DataSpec",
+        "DataView",
+        "Dataset",
+        "Shape",
+        "Split",
+        "SplitName",
+        "Views",
+        "bytes_to_unit",
+        "first_batch",
+        "shape_of",
+    ),
+    "genkit.evaluator": ("Evaluator", "Figure", "Picture", "Subject"),
+    "genkit.events": (
+        "CheckpointWritten",
+        "EpochEnd",
+        "EvaluationEnd",
+        "Record",
+        "RunEnd",
+        "RunStart",
+        "StepReport",
+    ),
+    "genkit.model": (
+        "Capability",
+        "Decodes",
+        "Encodes",
+        "GenerativeModel",
+        "HasLogProb",
+        "LatentVariable",
+        "LogProb",
+        "SamplesDifferentiably",
+    ),
+    "genkit.objective": ("Loss", "Objective", "Progress", "Turn"),
+    "genkit.optimizer": ("Optimizer", "Schedule"),
+    "genkit.recipe": ("Recipe",),
+    "genkit.runs": ("Run", "build", "load", "run"),
+    "genkit.sampler": ("Sampler", "Samples"),
+}
+_LAZY = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = _version("genkit-torch")
+__all__ = [
+    "CheckpointError",
+    "Component",
+    "DataError",
+    "Factory",
+    "GenkitError",
+    "PluginError",
+    "RecipeError",
+    "TrainingDiverged",
+    "UsageError",
+    "bits_per_dim",
+    "hookimpl",
+    "use",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'genkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

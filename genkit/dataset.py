@@ -1,0 +1,149 @@
+"""Data: what it looks like, its three splits, and how it is read."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from genkit.component import Component
+
+Shape = tuple[int, ...]
+SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model must know of the data it is made for.
+
+    Attributes:
+        shape: One example: ``(channels, height, width)`` for images, ``(dims,)`` for vectors.
+        levels: Number of discrete values of an element: 2, 256, or ``None`` for continuous data. A discrete
+            element takes the values ``i / (levels - 1)``.
+        num_classes: Number of labels; ``None`` for unlabelled data.
+        protocol: How the values were made from the raw ones ("binarized at 0.5"); part of every likelihood's
+            tag, since likelihoods under different protocols cannot be compared.
+
+    Example:
+        >>> DataSpec((1, 28, 28), levels=2).num_dims
+        784
+    """
+
+    shape: Shape
+    levels: int | None = None
+    num_classes: int | None = None
+    protocol: str = ""
+
+    @property
+    def num_dims(self) -> int:
+        """Number of elements of one example."""
+        return math.prod(self.shape)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether an example is an image."""
+        return len(self.shape) == 3
+
+    def describe_values(self) -> str:
+        """The value set in words, ``"2 levels, binarized at 0.5"``."""
+        levels = "continuous" if self.levels is None else f"{self.levels} levels"
+        return f"{levels}, {self.protocol}" if self.protocol else levels
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples on the device.
+
+    Attributes:
+        x: The examples, float32, with shape :math:`(B, *S)` where :math:`S` is the spec's shape; images in
+            :math:`[0, 1]`.
+        labels: Their classes, int64, with shape :math:`(B,)`; ``None`` for unlabelled data.
+    """
+
+    x: Tensor
+    labels: Tensor | None = None
+
+
+def bytes_to_unit(raw: Tensor) -> Tensor:
+    """Maps ``uint8`` to float32 in :math:`[0, 1]`."""
+    return raw.float().div_(255)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split as a dataset hands it to the engine.
+
+    Attributes:
+        source: All examples as one tensor with shape :math:`(N, *S)` (``uint8`` where it can be), which the
+            engine keeps on the device; or, for data that does not fit, a map-style torch dataset of
+            ``(example, label)`` pairs, which is streamed through workers (label ``-1`` where there is none).
+        prepare: Turns a gathered batch of raw examples into float32 in the spec's range, on the device. It
+            may draw random numbers: dynamic binarization and augmentation live here.
+        labels: Classes of a tensor source, int64, with shape :math:`(N,)`.
+    """
+
+    source: Tensor | TorchDataset
+    prepare: Callable[[Tensor], Tensor] = bytes_to_unit
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.source)  # pyright: ignore[reportArgumentType]
+
+
+class Dataset(Component, kind="dataset"):
+    """Abstract dataset.
+
+    Implementing a dataset:
+
+    1. Take every choice keyword-only in the constructor, which reads no data, so that recipes can be checked
+       in an instant.
+    2. Say in :attr:`spec` what an example looks like.
+    3. Return each of the three splits from :meth:`split`; one that the recipe asked to be empty is ``None``.
+       The same options give the same splits, always.
+
+    Raise :class:`genkit.DataError` for files that are missing or damaged.
+    """
+
+    @property
+    @abstractmethod
+    def spec(self) -> DataSpec:
+        """What an example looks like."""
+
+    @abstractmethod
+    def split(self, name: SplitName) -> Split | None:
+        """One of the three splits; ``None`` if it is empty."""
+
+
+class DataView(Protocol):
+    """One split, ready on the device, as evaluators and samplers see it."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """The examples in their fixed order."""
+        ...
+
+
+def first_batch(view: DataView, size: int) -> Batch:
+    """The first examples of a split, fewer than ``size`` if it has fewer."""
+    return next(view.batches(min(size, len(view))))
+
+
+Views = Mapping[SplitName, DataView]
+
+
+def shape_of(batch: Tensor) -> Shape:
+    """The shape of one example of a batch.
+
+    Example:
+        >>> shape_of(torch.zeros(2, 1, 4, 4))
+        (1, 4, 4)
+    """
+    return tuple(batch.shape[1:])

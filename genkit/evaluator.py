@@ -1,0 +1,114 @@
+"""Evaluators: figures and pictures that judge a model."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from genkit.component import Component
+from genkit.dataset import DataSpec, DataView, SplitName, Views
+from genkit.events import Better
+from genkit.model import Capability, GenerativeModel
+from genkit.objective import Objective
+from genkit.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number.
+
+    Attributes:
+        value: The number.
+        name: What it is; empty for an evaluator's principal figure, which goes by the recipe's own key.
+        unit: Its unit, ``nats`` or ``bits/dim``.
+        tag: What a reader must know to compare it.
+        better: Which way is better. The principal figure with a direction can choose the best checkpoint.
+    """
+
+    value: float
+    name: str = ""
+    unit: str = ""
+    tag: str = ""
+    better: Better | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image to look at.
+
+    Attributes:
+        image: Values in :math:`[0, 1]` with shape :math:`(3, H, W)` or :math:`(1, H, W)`, on the CPU.
+        name: What it shows; empty for an evaluator's only picture.
+    """
+
+    image: Tensor
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an evaluator judges: a trained model with all that belongs to it, in evaluation mode.
+
+    Attributes:
+        model: The model (its moving average, where the recipe keeps one).
+        objective: The objective it is trained by, with the networks that it owns.
+        sampler: How it is drawn from.
+        spec: What the data looks like.
+        data: The splits that are not empty.
+        epoch: Epochs completed.
+        batch_size: A batch size that fits the device.
+    """
+
+    model: GenerativeModel
+    objective: Objective
+    sampler: Sampler
+    spec: DataSpec
+    data: Views
+    epoch: int
+    batch_size: int
+
+    def view(self, split: SplitName | None) -> DataView:
+        """A split's data; the validation data (or, without one, the training data) where none is named."""
+        if split is not None:
+            return self.data[split]
+        return self.data.get("validation", self.data["train"])
+
+
+class Evaluator(Component, kind="evaluator"):
+    """Abstract judge of a model.
+
+    Implementing an evaluator:
+
+    1. List in :attr:`requires` the capabilities that a model must have.
+    2. ``def __init__(self, model: GenerativeModel, /, *, ...)``: raise :class:`ValueError` for a model (or
+       for data, see ``model.spec``) that it cannot judge, saying which it can. Do not keep the model.
+    3. Return figures and pictures from :meth:`evaluate`. No gradients are recorded, and random numbers are
+       drawn from torch's global generator: it is seeded the same at every epoch and restored afterwards,
+       so an evaluator can never change what is trained.
+    4. An evaluator of data names its :attr:`splits`. It is called once for each that is not empty: for
+       ``train`` and ``validation`` at the cadence of its recipe entry, for ``test`` once, at the end, with
+       the best weights.
+
+    Attributes:
+        requires: Capabilities that the model must have.
+    """
+
+    requires: ClassVar[tuple[type[Capability], ...]] = ()
+
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        """The splits it judges; empty if it needs no particular data."""
+        return ()
+
+    @abstractmethod
+    def evaluate(self, subject: Subject, split: SplitName | None) -> Iterable[Figure | Picture]:
+        """Judges the model.
+
+        Args:
+            subject: The model and all that belongs to it.
+            split: The split to use, one of :attr:`splits`; ``None`` if that is empty.
+        """
