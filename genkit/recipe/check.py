@@ -1,0 +1,217 @@
+"""Checks a recipe right through to its leaves and gathers everything that is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from genkit.component import Factory, Section, to_plain
+from genkit.errors import PluginError, Problem, RecipeError, UsageError, closest
+from genkit.model import lacking
+from genkit.recipe.recipe import Recipe
+from genkit.recipe.schema import Option, options_of
+from genkit.recipe.source import KeyPath, Source, dotted, from_values, read, walk
+from genkit.registry import Registry, installed
+
+Found = tuple[KeyPath, str]
+S = TypeVar("S", bound=Section)
+
+_RECIPE_OPTIONS = options_of(Recipe)
+
+
+def load_recipe(
+    recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), registry: Registry | None = None
+) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        recipe: A file, or a mapping with the same keys.
+        overrides: ``key.path=value`` assignments, applied in order.
+        registry: Where names are looked up; what is installed, if not given.
+
+    Raises:
+        RecipeError: With everything that is wrong, each with its place.
+    """
+    source = from_values(recipe, overrides) if isinstance(recipe, Mapping) else read(recipe, overrides)
+    return check(source, registry or installed())
+
+
+def check(source: Source, registry: Registry) -> Recipe:
+    """Turns a recipe's source into a :class:`Recipe`."""
+    values, found = _Checker(registry).options(_RECIPE_OPTIONS, _without_removed_entries(source.values))
+    if not found:
+        recipe = Recipe(**values)
+        _locate(recipe, source)
+        found = [*_capability_problems(recipe, registry), *_best_problems(recipe)]
+        if not found:
+            return recipe
+    raise RecipeError(Problem(dotted(path), message, source.place(path)) for path, message in found)
+
+
+def resolve(kind: str, node: Any, registry: Registry) -> Factory[Any]:
+    """Checks one component as a recipe would.
+
+    Raises:
+        RecipeError: The name or an option is wrong.
+    """
+    try:
+        return _Checker(registry).resolve(kind, node)
+    except PydanticCustomError as error:
+        found: list[Found] = (error.context or {})["found"]
+        raise RecipeError(Problem(dotted(path), message) for path, message in found) from error
+
+
+class _Checker:
+    """Walks recipe values along constructor signatures; pydantic calls it back for nested components."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def section(self, owner: type[S], raw: Any) -> S:
+        """Checks a part of the recipe with keys of its own. Pydantic calls this, as :meth:`resolve`."""
+        if isinstance(raw, Section):
+            raw = raw.to_plain()
+        known = options_of(owner)
+        if owner.inline:
+            raw = _outlined(owner.inline, known, raw)
+        if not isinstance(raw, Mapping):
+            raise _nested([((), f"a mapping of keys is wanted, {raw!r} given")])
+        values, found = self.options(known, raw)
+        if found:
+            raise _nested([(path[1:] if path[:1] == (owner.inline,) else path, message) for path, message in found])
+        return owner(**values)
+
+    def options(self, known: Mapping[str, Option], raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Found]]:
+        """Checks every option of one owner, defaults included."""
+        found: list[Found] = [
+            ((key,), f"there is no such key{closest(str(key), known)}") for key in raw if key not in known
+        ]
+        values: dict[str, Any] = {}
+        for name, option in known.items():
+            if name not in raw and option.required:
+                found.append(((name,), f"this key is missing: {option.type_text()}. {option.description}".rstrip()))
+                continue
+            given = raw[name] if name in raw else to_plain(option.default)
+            try:
+                values[name] = option.adapter.validate_json(json.dumps(given), strict=True, context=self)
+            except ValidationError as error:
+                found += [((name, *path), message) for path, message in _explain(error, given)]
+        return values, found
+
+    def resolve(self, kind: str, raw: Any) -> Factory[Any]:
+        """Checks one nested component. Pydantic calls this; its error carries ours to the top."""
+        node = {"use": raw} if isinstance(raw, str) else raw
+        if not isinstance(node, Mapping) or not isinstance(node.get("use"), str):
+            raise _nested([((), f"a {kind} is wanted, as a name or as {{use: name, ...}}; {raw!r} given")])
+        try:
+            component = self.registry.get(kind, node["use"]).load()
+        except (UsageError, PluginError) as error:
+            raise _nested([(("use",), str(error))]) from error
+        values, found = self.options(options_of(component), {k: v for k, v in node.items() if k != "use"})
+        if found:
+            raise _nested(found)
+        return Factory(node["use"], values, component)
+
+
+def _outlined(inline: str, known: Mapping[str, Option], raw: Any) -> Any:
+    """Parts a section's own keys from those of the component that is written among them."""
+    if not isinstance(raw, Mapping):
+        return {inline: raw}
+    own = {key: raw[key] for key in known if key in raw}
+    return {inline: {key: value for key, value in raw.items() if key not in own}, **own}
+
+
+def _without_removed_entries(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A child recipe takes an evaluator away by setting it to null."""
+    entries = values.get("evaluate")
+    if not isinstance(entries, Mapping):
+        return {key: value for key, value in values.items() if key != "evaluate" or value is not None}
+    return {**values, "evaluate": {name: node for name, node in entries.items() if node is not None}}
+
+
+def _nested(found: list[Found]) -> PydanticCustomError:
+    return PydanticCustomError("component", "in a component", {"found": found})
+
+
+def _explain(error: ValidationError, given: Any) -> Iterator[Found]:
+    """Flattens a pydantic error: nested components' problems come up under their own paths."""
+    messages: dict[KeyPath, list[str]] = {}
+    for item in error.errors(include_url=False):
+        path = _written_path(item["loc"], given)
+        if item["type"] == "component":
+            for inner, message in item.get("ctx", {})["found"]:
+                messages.setdefault((*path, *inner), []).append(message)
+        else:
+            messages.setdefault(path, []).append(_sentence(item))
+    for path, texts in messages.items():
+        yield path, " or ".join(dict.fromkeys(texts))
+
+
+def _written_path(location: tuple[Any, ...], given: Any) -> KeyPath:
+    """The part of a pydantic location that is in the recipe; pydantic puts a union's member names between."""
+    path: list[Any] = []
+    for key in location:
+        if (isinstance(given, Mapping) and key in given) or (
+            isinstance(given, list) and isinstance(key, int) and key < len(given)
+        ):
+            path.append(key)
+            given = given[key]
+    return tuple(path)
+
+
+def _sentence(item: Any) -> str:
+    message = item["msg"].replace("Input should be", "should be")
+    allowed = re.findall(r"'([^']*)'", str(item.get("ctx", {}).get("expected", "")))
+    hint = closest(item["input"], allowed) if allowed and isinstance(item["input"], str) else ""
+    return f"{message}, {item['input']!r} given{hint.partition(' (allowed')[0]}"
+
+
+def _locate(value: Any, source: Source, path: KeyPath = ()) -> None:
+    """Tells every factory where it stands, for errors that only show when it is built."""
+    for below, item in walk(value, path):
+        if isinstance(item, Factory):
+            item.path, item.location = dotted(below), source.place(below)
+            _locate(item.options, source, below)
+        elif isinstance(item, Section):
+            for option in fields(item):  # pyright: ignore[reportArgumentType]
+                inlined = option.name == item.inline
+                _locate(getattr(item, option.name), source, below if inlined else (*below, option.name))
+
+
+def _capability_problems(recipe: Recipe, registry: Registry) -> Iterator[Found]:
+    """Pairs that cannot work: something asks of the model what it does not declare."""
+    model = recipe.model
+    askers: dict[KeyPath, Factory[Any]] = {("objective",): recipe.objective, ("sampler",): recipe.sampler}
+    askers |= {("evaluate", name): entry.evaluator for name, entry in recipe.evaluate.items()}
+    for path, asker in askers.items():
+        missing = lacking(model.resolved, asker.resolved.requires)
+        if missing:
+            able = [r.name for r in registry.components("model") if not _lacks(r, asker.resolved.requires)]
+            serves = f"models that would do: {', '.join(able)}" if able else "no installed model would do"
+            yield (
+                path,
+                f"{asker.name} needs a model with {', '.join(missing)}, which {model.name} has not; {serves}",
+            )
+
+
+def _lacks(registration: Any, requires: Any) -> bool:
+    try:
+        return bool(lacking(registration.load(), requires))
+    except PluginError:
+        return True
+
+
+def _best_problems(recipe: Recipe) -> Iterator[Found]:
+    best = recipe.train.best
+    if best not in ("auto", "none") and best not in recipe.evaluate:
+        yield (
+            ("train", "best"),
+            f"no evaluator goes by {best!r}{closest(best, ['auto', 'none', *recipe.evaluate])}",
+        )

@@ -1,0 +1,109 @@
+"""A checked recipe: what to train, on what, how, and how to judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from genkit.component import Factory, Section, use
+from genkit.dataset import Dataset
+from genkit.evaluator import Evaluator
+from genkit.model import GenerativeModel
+from genkit.objective import Objective
+from genkit.optimizer import Optimizer, Schedule
+from genkit.sampler import Sampler
+
+Precision = Literal["fp32", "tf32", "bf16"]
+EntryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]  # it becomes a folder
+Decay = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Section):
+    """How a recipe is trained.
+
+    Attributes:
+        epochs: Passes over the training data.
+        batch_size: Examples in one batch.
+        optimizer: The optimizer of every player that :attr:`optimizers` does not name.
+        optimizers: Optimizers of single players.
+        schedule: Course of the learning rate.
+        clip_norm: Largest gradient norm of a turn: one number for all turns, or one by turn.
+        accumulate: Batches whose gradients are averaged into one optimizer step.
+        ema: Decay of the moving average of the model's weights that is judged and sampled in the model's
+            place, 0.999 for example.
+        precision: Arithmetic of the training steps: fp32, tf32 (matrix products on tensor cores) or bf16
+            (automatic mixed precision; weights stay fp32).
+        drop_last: Leave out the last, smaller batch of an epoch.
+        log_every: Steps between two reports of the training figures.
+        checkpoint_every: Epochs between two checkpoints.
+        best: The evaluator entry whose principal figure on the validation data chooses the best checkpoint;
+            "auto" takes the first that has such a figure, "none" keeps only the last checkpoint.
+        eval_batch_size: Examples in one batch of an evaluation.
+        workers: Processes that read data which does not fit on the device.
+    """
+
+    epochs: PositiveInt = 1
+    batch_size: PositiveInt = 128
+    optimizer: Factory[Optimizer] = use("adam")
+    optimizers: Mapping[str, Factory[Optimizer]] = field(default_factory=dict)
+    schedule: Factory[Schedule] = use("constant")
+    clip_norm: PositiveFloat | Mapping[str, PositiveFloat] | None = None
+    accumulate: PositiveInt = 1
+    ema: Decay | None = None
+    precision: Precision = "fp32"
+    drop_last: bool = False
+    log_every: PositiveInt = 50
+    checkpoint_every: PositiveInt = 1
+    best: str = "auto"
+    eval_batch_size: PositiveInt = 500
+    workers: NonNegativeInt = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Section):
+    """One evaluator of a recipe and when it is called.
+
+    Attributes:
+        evaluator: The evaluator.
+        every: Call it each time so many epochs are over; epoch 0 is before training.
+        at: Call it after these epochs.
+    """
+
+    inline: ClassVar[str] = "evaluator"
+
+    evaluator: Factory[Evaluator]
+    every: PositiveInt | None = None
+    at: Sequence[NonNegativeInt] | None = None
+
+    def due(self, epoch: int, total_epochs: int) -> bool:
+        """Whether it is called when ``epoch`` epochs are over; without a cadence, after the last."""
+        if self.every is None and self.at is None:
+            return epoch == total_epochs
+        return (self.every is not None and epoch % self.every == 0) or epoch in (self.at or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Section):
+    """A recipe whose every key has been checked and every name resolved. Nothing is built yet.
+
+    Attributes:
+        seed: Where all random numbers come from.
+        data: The dataset.
+        model: The generative model.
+        objective: What is minimized.
+        sampler: How the model is drawn from.
+        train: How it is trained.
+        evaluate: The evaluators, by the names that figures and pictures go under.
+    """
+
+    seed: NonNegativeInt = 0
+    data: Factory[Dataset]
+    model: Factory[GenerativeModel]
+    objective: Factory[Objective]
+    sampler: Factory[Sampler] = use("prior")
+    train: Train = Train()
+    evaluate: Mapping[EntryName, Entry] = field(default_factory=dict)

@@ -1,0 +1,226 @@
+"""Reads constructors as schemas: the options of a class, their types, defaults and descriptions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+
+from genkit.component import Factory, Section, to_plain
+from genkit.errors import PluginError
+from genkit.registry import Registration, Registry
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only parameter of a constructor: one key of a recipe.
+
+    Attributes:
+        name: The key.
+        annotation: Its type.
+        default: Its default; :attr:`required` tells whether there is one.
+        description: What the class's docstring says of it.
+        adapter: Checks values.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    description: str
+    adapter: TypeAdapter
+
+    @property
+    def required(self) -> bool:
+        """Whether a recipe must give it."""
+        return self.default is _REQUIRED
+
+    def type_text(self) -> str:
+        """The type and its range in words, ``int > 0``."""
+        return type_text(self.annotation)
+
+
+@cache
+def options_of(owner: type) -> dict[str, Option]:
+    """The options that a class's constructor takes from a recipe.
+
+    Raises:
+        PluginError: An annotation cannot be resolved or checked.
+    """
+    try:
+        hints = get_type_hints(owner.__init__, include_extras=True)
+    except NameError as error:
+        raise PluginError(
+            f"{owner.__module__}.{owner.__qualname__}: {error}; a constructor's annotations are read when the program "
+            "runs, so import what they name outside TYPE_CHECKING"
+        ) from error
+    described = describe_arguments(inspect.getdoc(owner) or "")
+    made = {f.name: f.default_factory() for f in _fields(owner) if f.default_factory is not MISSING}
+    return {
+        name: Option(
+            name,
+            hints[name],
+            made.get(name, p.default),
+            described.get(name, ""),
+            _adapter(owner, name, hints[name]),
+        )
+        for name, p in inspect.signature(owner.__init__).parameters.items()
+        if p.kind is p.KEYWORD_ONLY
+    }
+
+
+def _fields(owner: type) -> tuple[Any, ...]:
+    return fields(owner) if is_dataclass(owner) else ()
+
+
+def _adapter(owner: type, name: str, annotation: Any) -> TypeAdapter:
+    try:
+        return TypeAdapter(annotation, config=_STRICT)
+    except PydanticUserError as error:
+        if isinstance(error, PydanticSchemaGenerationError):
+            raise PluginError(
+                f"{owner.__module__}.{owner.__qualname__}: option {name!r} has type {annotation!r}, which no recipe "
+                "can write; use numbers, strings, Literal, sequences, mappings or Factory[...]"
+            ) from error
+        return TypeAdapter(annotation)  # a dataclass brings its own configuration
+
+
+def describe_arguments(docstring: str) -> dict[str, str]:
+    r"""The entries of a Google docstring's ``Args:`` (or ``Attributes:``) section.
+
+    Example:
+        >>> describe_arguments("Something.\n\nArgs:\n    size: How large,\n        in pixels.\n    seed: A seed.")
+        {'size': 'How large, in pixels.', 'seed': 'A seed.'}
+    """
+    found: dict[str, str] = {}
+    for section in re.findall(r"^(?:Args|Attributes):\n((?:[ \t]+.*\n?|\n)+)", docstring + "\n", re.MULTILINE):
+        entry = ""
+        for line in section.splitlines():
+            match = re.match(r"^ {4}(\w+): ?(.*)$", line)
+            if match:
+                entry = match[1]
+                found.setdefault(entry, match[2].strip())
+            elif entry and line.strip():
+                found[entry] = f"{found[entry]} {line.strip()}"
+    return found
+
+
+def type_text(annotation: Any) -> str:
+    """A type in words.
+
+    Example:
+        >>> from pydantic import PositiveInt
+        >>> from collections.abc import Sequence
+        >>> type_text(PositiveInt), type_text(Sequence[int] | None)
+        ('int > 0', 'list of int or null')
+    """
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation in (None, type(None)):
+        return "null"
+    if origin is Factory:
+        return args[0].kind
+    if origin is Literal:
+        return " | ".join(str(arg) for arg in args)
+    if origin is Annotated:
+        bounds = [_bound_text(meta) for meta in args[1:]]
+        return " ".join([type_text(args[0]), *(", ".join(b for b in bounds if b),)]).strip()
+    if origin in (Union, UnionType):
+        return " or ".join(type_text(arg) for arg in args)
+    if origin in (dict, Mapping):
+        return f"mapping of {type_text(args[0])} to {type_text(args[1])}"
+    if args:
+        return f"list of {type_text(args[0])}"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _bound_text(meta: Any) -> str:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    nested = getattr(meta, "metadata", None) or [meta]
+    texts = [
+        f"{sign} {getattr(item, name)}"
+        for item in nested
+        for name, sign in signs.items()
+        if getattr(item, name, None) is not None
+    ]
+    return ", ".join(texts)
+
+
+def json_schema(registry: Registry, recipe: type[Section]) -> dict[str, Any]:
+    """The JSON Schema of all recipes that the registry's components allow, for editors."""
+    definitions: dict[str, Any] = {}
+    for registration in registry.components():
+        key = f"{registration.kind}.{registration.name}"
+        definitions[key] = _component_schema(registration)
+        alternatives = definitions.setdefault(registration.kind, {"anyOf": [{"enum": []}]})["anyOf"]
+        alternatives[0]["enum"].append(registration.name)
+        alternatives.append({"$ref": f"#/$defs/{key}"})
+    schema = _object_schema(options_of(recipe))
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "Path of the recipe that this one changes.",
+    }
+    schema["required"] = []  # a recipe may take any key from the one it extends
+    meta = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": meta, "title": "genkit recipe", **schema, "$defs": definitions}
+
+
+def _component_schema(registration: Registration) -> dict[str, Any]:
+    schema = _object_schema(options_of(registration.load()))
+    schema["properties"] = {"use": {"const": registration.name}, **schema["properties"]}
+    schema["required"] = ["use", *schema["required"]]
+    return {**schema, "description": registration.summary}
+
+
+def _object_schema(options: Mapping[str, Option]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {name: _option_schema(option) for name, option in options.items()},
+        "required": [name for name, option in options.items() if option.required],
+        "additionalProperties": False,
+    }
+
+
+def _option_schema(option: Option) -> dict[str, Any]:
+    schema = _type_schema(option.annotation)
+    if option.description:
+        schema["description"] = option.description
+    if not option.required:
+        schema["default"] = to_plain(option.default)
+    return schema
+
+
+def _type_schema(annotation: Any) -> dict[str, Any]:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Factory:
+        return {"$ref": f"#/$defs/{args[0].kind}"}
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return _section_schema(annotation)
+    if "Factory" not in str(annotation) and "Section" not in str(annotation) and "Entry" not in str(annotation):
+        return TypeAdapter(annotation).json_schema()
+    if origin in (Union, UnionType):
+        return {"anyOf": [_type_schema(arg) for arg in args]}
+    if origin in (dict, Mapping):
+        return {"type": "object", "additionalProperties": _type_schema(args[1])}
+    return {"type": "array", "items": _type_schema(args[0])}
+
+
+def _section_schema(section: type[Section]) -> dict[str, Any]:
+    options = dict(options_of(section))
+    inline = options.pop(section.inline, None)
+    schema = _object_schema(options)
+    if inline is None:
+        return schema
+    beside = {
+        "type": "object",
+        "properties": {"use": {"type": "string"}, **schema["properties"]},
+        "required": ["use"],
+    }
+    return {"anyOf": [_type_schema(inline.annotation), beside]}
