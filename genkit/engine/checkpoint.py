@@ -1,0 +1,137 @@
+"""Checkpoints: a folder of safetensors and JSON, complete or not there at all. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genkit.errors import CheckpointError
+
+WEIGHTS, STATE, FACTS = "model.safetensors", "state.safetensors", "state.json"
+FORMAT = 1
+
+
+@dataclass
+class Checkpoint:
+    """What a run needs to go on, or a model to be used.
+
+    Attributes:
+        weights: The model's state dict, as it is judged and sampled.
+        state: All other tensors: optimizers, the objective's networks, random states.
+        facts: All that is no tensor: the recipe, the place in training, the best so far.
+    """
+
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint beside the one that is there, then takes its place.
+
+    Raises:
+        CheckpointError: It cannot be written; the one that was there stands.
+    """
+    new = folder.with_name(f"{folder.name}.new")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        save_file(_owned(checkpoint.weights), new / WEIGHTS)
+        save_file(_owned(checkpoint.state), new / STATE)
+        facts = {"format": FORMAT, **checkpoint.facts}
+        (new / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        _settle(new, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        stands = "the previous one stands" if folder.exists() else "there is none yet"
+        raise CheckpointError(f"checkpoint {folder} cannot be written: {error}; {stands}") from error
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Makes a checkpoint available under a second name, without a second copy on disk where that is possible.
+
+    Raises:
+        CheckpointError: It cannot be written.
+    """
+    new = target.with_name(f"{target.name}.new")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(source, new, copy_function=_link_or_copy)
+        _settle(new, target)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise CheckpointError(f"checkpoint {target} cannot be written: {error}") from error
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    previous = folder.with_name(f"{folder.name}.previous")
+    if not folder.exists() and previous.exists():
+        folder = previous  # the machine died between the two renames
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no checkpoint {folder}")
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if facts.get("format") != FORMAT:
+            raise CheckpointError(f"checkpoint {folder} has format {facts.get('format')}, this genkit reads {FORMAT}")
+        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / STATE), facts)
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"checkpoint {folder} is damaged: {error}") from error
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    """Loads a state dict.
+
+    Raises:
+        CheckpointError: It belongs to another network; the message lists what differs.
+    """
+    try:
+        module.load_state_dict(dict(weights), strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint does not fit {what}: {error}") from error
+
+
+def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU: safetensors refuses tensors that share memory, as tied weights do."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _settle(new: Path, folder: Path) -> None:
+    """Flushes a new folder to disk and renames it into place; a reader finds the old one or the new."""
+    for path in [*new.iterdir(), new]:
+        _flush(path)
+    previous = folder.with_name(f"{folder.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    if folder.exists():
+        folder.rename(previous)
+    new.rename(folder)
+    _flush(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,154 @@
+"""Calls the evaluators without moving anything of the training, and remembers the best epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchvision.utils import save_image
+
+from genkit.dataset import SplitName
+from genkit.engine.assembly import Assembly
+from genkit.engine.seeds import derive_seed, isolated
+from genkit.evaluator import Evaluator, Figure, Picture, Subject
+from genkit.events import EvaluationEnd, Record
+from genkit.model import GenerativeModel
+
+
+@dataclass
+class Best:
+    """The best epoch so far.
+
+    Attributes:
+        name: The figure that chooses.
+        value: Its value.
+        epoch: Epochs completed then.
+        step: Steps taken then.
+    """
+
+    name: str
+    value: float
+    epoch: int
+    step: int
+
+
+class Judge:
+    """Judges a model as the recipe says.
+
+    Args:
+        assembly: The run.
+        model: The model to judge: the trained one, or its moving average.
+        pictures: The folder that pictures go into.
+    """
+
+    def __init__(self, assembly: Assembly, model: GenerativeModel, pictures: Path) -> None:
+        self.assembly = assembly
+        self.model = model
+        self.pictures = pictures
+        self.best: Best | None = None
+        recipe = assembly.recipe
+        self.sampler = recipe.sampler(model, assembly.parts.objective)
+
+    def due(self, epoch: int) -> Iterator[EvaluationEnd]:
+        """Judges as the cadence says; the test data is not touched.
+
+        Args:
+            epoch: Epochs completed.
+        """
+        recipe = self.assembly.recipe
+        for entry, evaluator in self.assembly.parts.evaluators.items():
+            if recipe.evaluate[entry].due(epoch, recipe.train.epochs):
+                for split in self._splits(evaluator, ("train", "validation")):
+                    yield self.judge(entry, evaluator, split, epoch, epoch * self.assembly.steps_per_epoch)
+
+    def final(self, epoch: int, step: int) -> Iterator[EvaluationEnd]:
+        """Judges on the test data, once."""
+        for entry, evaluator in self.assembly.parts.evaluators.items():
+            if evaluator.splits and "test" in self._splits(evaluator, ("test",)):
+                yield self.judge(entry, evaluator, "test", epoch, step)
+
+    def judge(
+        self,
+        entry: str,
+        evaluator: Evaluator,
+        split: SplitName | None,
+        epoch: int,
+        step: int,
+        folder: str = "",
+    ) -> EvaluationEnd:
+        """Calls one evaluator and writes its pictures."""
+        assembly = self.assembly
+        subject = Subject(
+            model=self.model,
+            objective=assembly.parts.objective,
+            sampler=self.sampler,
+            spec=assembly.parts.spec,
+            data=assembly.feeds,
+            epoch=epoch,
+            batch_size=assembly.recipe.train.eval_batch_size,
+        )
+        seed = derive_seed(assembly.recipe.seed, "evaluate", entry, split or "")
+        with (
+            isolated(seed, assembly.device),
+            evaluation_mode(self.model, assembly.parts.objective),
+            torch.no_grad(),
+        ):
+            results = list(evaluator.evaluate(subject, split))
+        records = [_record(entry, result, split, epoch, step) for result in results if isinstance(result, Figure)]
+        pictures = [
+            (result, self._write(entry, result, folder or f"{epoch:04d}"))
+            for result in results
+            if isinstance(result, Picture)
+        ]
+        return EvaluationEnd(entry, split or "", epoch, step, records, pictures)
+
+    def improves(self, report: EvaluationEnd) -> bool:
+        """Whether this verdict is the best so far on the figure that chooses; remembers it if so."""
+        chooser = self.assembly.recipe.train.best
+        records = [r for r in report.records if r.split == "validation" and r.better and r.name == report.entry]
+        if not records or chooser not in ("auto", report.entry):
+            return False
+        record = records[0]
+        if self.best is not None and self.best.name != record.name:
+            return False
+        sign = 1 if record.better == "lower" else -1
+        if self.best is not None and sign * record.value >= sign * self.best.value:
+            return False
+        self.best = Best(record.name, record.value, report.epoch, report.step)
+        return True
+
+    def _splits(self, evaluator: Evaluator, wanted: tuple[SplitName, ...]) -> list[SplitName | None]:
+        if not evaluator.splits:
+            return [None]
+        return [split for split in evaluator.splits if split in wanted and split in self.assembly.feeds]
+
+    def _write(self, entry: str, picture: Picture, label: str) -> Path:
+        folder = self.pictures / entry
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / (f"{picture.name}_{label}.png" if picture.name else f"{label}.png")
+        save_image(picture.image, path)
+        return path
+
+
+def _record(entry: str, figure: Figure, split: SplitName | None, epoch: int, step: int) -> Record:
+    name = f"{entry}/{figure.name}" if figure.name else entry
+    return Record(step, epoch, split or "", name, figure.value, figure.unit, figure.tag, figure.better)
+
+
+class evaluation_mode:
+    """Puts modules into evaluation mode for a while."""
+
+    def __init__(self, *modules: torch.nn.Module) -> None:
+        self.modules = modules
+
+    def __enter__(self) -> None:
+        self.before = [module.training for module in self.modules]
+        for module in self.modules:
+            module.eval()
+
+    def __exit__(self, *error: Any) -> None:
+        for module, training in zip(self.modules, self.before, strict=True):
+            module.train(training)

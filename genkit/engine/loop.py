@@ -1,0 +1,329 @@
+"""The training loop: read it from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from pluggy import PluginManager
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from genkit.dataset import Batch
+from genkit.engine.assembly import Assembly
+from genkit.engine.checkpoint import (
+    Checkpoint,
+    copy_checkpoint,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
+from genkit.engine.device import matmul_precision
+from genkit.engine.folder import RunFolder, device_name
+from genkit.engine.judge import Best, Judge
+from genkit.engine.ledger import Ledger, Means
+from genkit.engine.seeds import derive_seed, random_states, restore_random_states, seed_all
+from genkit.engine.step import TrainStep
+from genkit.engine.stop import StopRequest
+from genkit.errors import GenkitError, TrainingDiverged
+from genkit.events import CheckpointWritten, EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
+from genkit.objective import Progress
+from genkit.units import bits_per_dim
+
+
+@dataclass
+class Position:
+    """The place in training.
+
+    Attributes:
+        epoch: Epochs completed.
+        step_in_epoch: Steps taken of the next one.
+        judged: Epochs completed when the evaluators were last called; -1 before the first time.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    judged: int = -1
+
+
+class Trainer:
+    """Trains an assembly, judges it on the way, and keeps its checkpoints.
+
+    Args:
+        assembly: What to train.
+        folder: Where the run's files go; it exists already.
+        manager: The hooks to call.
+    """
+
+    def __init__(self, assembly: Assembly, folder: RunFolder, manager: PluginManager) -> None:
+        train = assembly.recipe.train
+        self.assembly = assembly
+        self.folder = folder
+        self.hook = manager.hook
+        self.ema = _moving_average(assembly, train.ema)
+        self.step = TrainStep(
+            assembly.turns,
+            assembly.players,
+            assembly.device,
+            accumulate=train.accumulate,
+            clip_norm=train.clip_norm,
+            precision=train.precision,
+            after=None if self.ema is None else lambda: self.ema.update_parameters(assembly.parts.model),  # pyright: ignore[reportOptionalMemberAccess]
+        )
+        self.judged_model = assembly.parts.model if self.ema is None else self.ema.module
+        self.judge = Judge(assembly, self.judged_model, folder.images)  # pyright: ignore[reportArgumentType]
+        self.ledger = Ledger(train.log_every)
+        self.position = Position()
+        self.latest: dict[tuple[str, str], Record] = {}
+        self._step = torch.zeros((), device=assembly.device)
+        self._epoch = torch.zeros((), device=assembly.device)
+        seed_all(derive_seed(assembly.recipe.seed, "train"))
+
+    # ---- the run -------------------------------------------------------------------------------------------------
+
+    def run(self) -> RunEnd:
+        """Trains from the current position to the end, or until it is asked to stop.
+
+        Raises:
+            TrainingDiverged: A figure is not finite.
+            GenkitError: A checkpoint or a figure cannot be written, or an observer failed.
+        """
+        began = time.perf_counter()
+        end = RunEnd("failed", self.folder.path)
+        try:
+            with ExitStack() as stack:
+                stop = stack.enter_context(StopRequest())
+                stack.enter_context(matmul_precision(self.assembly.recipe.train.precision))
+                self._emit("on_run_start", start=self.describe())
+                self._train(stop)
+                if not stop:
+                    self._finish()
+            status = "interrupted" if stop else "finished"
+            end = RunEnd(status, self.folder.path, self.final_records(), signal=stop.signal)
+        except GenkitError as error:
+            end = RunEnd("failed", self.folder.path, message=str(error))
+            raise
+        finally:
+            end.seconds = time.perf_counter() - began
+            self._emit("on_run_end", report=end)
+        return end
+
+    def _train(self, stop: StopRequest) -> None:
+        total = self.assembly.recipe.train.epochs
+        while not stop:
+            if self.position.judged < self.position.epoch:
+                self._judge(stop)
+            if stop or self.position.epoch == total:
+                break
+            self._train_epoch(stop)
+        if stop:
+            self._save("interrupted")
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        """One pass over the training data; nothing here waits for the device but the ledger."""
+        train = self.assembly.recipe.train
+        place = self.position
+        first_step = place.epoch * self.assembly.steps_per_epoch
+        seconds, reported, clock = 0.0, place.step_in_epoch, time.perf_counter()
+        for model in (self.assembly.parts.model, self.assembly.parts.objective):
+            model.train()
+        for batches in self._rounds(place.epoch, skip=place.step_in_epoch):
+            progress = self._progress(first_step + place.step_in_epoch)
+            row = self.step(batches, progress)
+            self.ledger.write(self.step.names, row)
+            place.step_in_epoch += 1
+            step = first_step + place.step_in_epoch
+            if step % train.log_every == 0:
+                self._read_ledger(step)
+                elapsed = time.perf_counter() - clock
+                self._report_steps(step, (place.step_in_epoch - reported) / elapsed)
+                seconds, reported, clock = seconds + elapsed, place.step_in_epoch, time.perf_counter()
+            if stop:
+                self._read_ledger(step)
+                return
+        self._read_ledger(first_step + place.step_in_epoch)
+        seconds += time.perf_counter() - clock
+        place.epoch, place.step_in_epoch = place.epoch + 1, 0
+        step = place.epoch * self.assembly.steps_per_epoch
+        records = self._train_records(self.ledger.epoch.take(), step, place.epoch)
+        self._emit("on_epoch_end", report=EpochEnd(place.epoch, step, records, seconds))
+
+    def _rounds(self, epoch: int, skip: int) -> Iterator[list[Batch]]:
+        """The batches of each step that is left in the epoch."""
+        train, size = self.assembly.recipe.train, self.assembly.batches_per_step
+        batches = self.assembly.feeds["train"].epoch(
+            train.batch_size,
+            seed=self.assembly.recipe.seed,
+            epoch=epoch,
+            drop_last=train.drop_last,
+            skip=skip * size,
+        )
+        while group := list(islice(batches, size)):
+            yield group
+
+    def _progress(self, step: int) -> Progress:
+        epoch = step / self.assembly.steps_per_epoch
+        for player in self.assembly.players.values():
+            player.set_learning_rate(epoch, self.assembly.recipe.train.epochs)
+        return Progress(self._step.fill_(step), self._epoch.fill_(epoch))
+
+    # ---- judging and keeping -------------------------------------------------------------------------------------
+
+    def _judge(self, stop: StopRequest) -> None:
+        """Calls the evaluators that are due, then keeps the epoch's checkpoint and perhaps the best."""
+        place, train = self.position, self.assembly.recipe.train
+        improved = False
+        for report in self.judge.due(place.epoch):
+            self._report_evaluation(report)
+            improved |= self.judge.improves(report)
+            if stop:
+                return
+        place.judged = place.epoch
+        if place.epoch and (improved or place.epoch % train.checkpoint_every == 0 or place.epoch == train.epochs):
+            self._save("epoch")
+        if place.epoch and improved and train.best != "none":
+            copy_checkpoint(self.folder.last, self.folder.best)
+            self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.best, "best"))
+
+    def _finish(self) -> None:
+        """Judges the best weights on the test data."""
+        epoch, step = self.position.epoch, self.position.epoch * self.assembly.steps_per_epoch
+        if self.judge.best is not None and self.folder.best.is_dir():
+            load_weights(self.judged_model, read_checkpoint(self.folder.best).weights, "this recipe's model")
+            epoch, step = self.judge.best.epoch, self.judge.best.step
+        for report in self.judge.final(epoch, step):
+            self._report_evaluation(report)
+
+    def _report_evaluation(self, report: EvaluationEnd) -> None:
+        self.latest |= {(record.split, record.name): record for record in report.records}
+        self._emit("on_evaluation", report=report)
+
+    def final_records(self) -> list[Record]:
+        """The figures on the test data; without any, the latest of each other figure."""
+        test = [record for record in self.latest.values() if record.split == "test"]
+        return test or list(self.latest.values())
+
+    # ---- reporting -----------------------------------------------------------------------------------------------
+
+    def _read_ledger(self, step: int) -> None:
+        try:
+            self.ledger.read(step)
+        except TrainingDiverged as error:
+            good = (
+                f"the last good checkpoint is {self.folder.last}" if self.folder.last.is_dir() else "no checkpoint yet"
+            )
+            raise TrainingDiverged(f"{error}; {good}") from error
+
+    def _report_steps(self, step: int, speed: float) -> None:
+        place = self.position
+        records = self._train_records(self.ledger.window.take(), step, step / self.assembly.steps_per_epoch)
+        rates = [
+            Record(step, step / self.assembly.steps_per_epoch, "train", f"{name}/lr", player.learning_rate)
+            for name, player in self.assembly.players.items()
+        ]
+        samples = speed * self.assembly.recipe.train.batch_size * self.assembly.batches_per_step
+        report = StepReport(step, place.epoch + 1, place.step_in_epoch, [*records, *rates], speed, samples)
+        self._emit("on_step", report=report)
+
+    def _train_records(self, means: list[float], step: int, epoch: float) -> list[Record]:
+        """The ledger's means; a term in nats also in bits per dimension."""
+        units = {f"{turn.name}/{term}": unit for turn in self.assembly.turns for term, unit in turn.units.items()}
+        num_dims = self.assembly.parts.spec.num_dims
+        records: list[Record] = []
+        for name, value in zip(self.ledger.names, means, strict=True):
+            unit = units.get(name, "")
+            records.append(Record(step, epoch, "train", name, value, unit))
+            if unit == "nats":
+                bits = bits_per_dim(value, num_dims)
+                records.append(Record(step, epoch, "train", f"{name}_bits_per_dim", bits, "bits/dim"))
+        return records
+
+    def describe(self) -> RunStart:
+        """What observers are told at the start."""
+        assembly, train = self.assembly, self.assembly.recipe.train
+        return RunStart(
+            name=self.folder.path.name,
+            folder=self.folder.path,
+            recipe=assembly.recipe.to_plain(),
+            device=device_name(assembly.device),
+            epochs=train.epochs,
+            steps_per_epoch=assembly.steps_per_epoch,
+            samples_per_step=train.batch_size * assembly.batches_per_step,
+            parameters={name: player.num_parameters for name, player in assembly.players.items()},
+            start_step=self.position.epoch * assembly.steps_per_epoch + self.position.step_in_epoch,
+        )
+
+    def _emit(self, event: str, **report: Any) -> None:
+        try:
+            getattr(self.hook, event)(**report)
+        except GenkitError:
+            raise
+        except Exception as error:
+            raise GenkitError(f"an observer failed in {event}: {type(error).__name__}: {error}") from error
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    def _save(self, reason: str) -> None:
+        write_checkpoint(self.folder.last, self.checkpoint())
+        self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.last, reason))
+
+    def _checkpoint_report(self, path: Any, reason: str) -> CheckpointWritten:
+        step = self.position.epoch * self.assembly.steps_per_epoch + self.position.step_in_epoch
+        return CheckpointWritten(path, step, step / self.assembly.steps_per_epoch, reason)
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that the rest of the run depends on."""
+        parts = self.assembly.parts
+        state: dict[str, Tensor] = {f"random.{k}": v for k, v in random_states(self.assembly.device).items()}
+        state |= {f"objective.{k}": v for k, v in parts.objective.state_dict().items()}
+        numbers: dict[str, Any] = {}
+        for name, player in self.assembly.players.items():
+            tensors, numbers[name] = player.state()
+            state |= {f"optimizer.{name}.{k}": v for k, v in tensors.items()}
+        if self.ema is not None:
+            state |= {f"trained.{k}": v for k, v in parts.model.state_dict().items()}
+        facts = {
+            "recipe": self.assembly.recipe.to_plain(),
+            "position": asdict(self.position),
+            "best": None if self.judge.best is None else asdict(self.judge.best),
+            "window": asdict(self.ledger.window),
+            "epoch": asdict(self.ledger.epoch),
+            "latest": [asdict(record) for record in self.latest.values()],
+            "optimizer_numbers": numbers,
+        }
+        return Checkpoint(self.judged_model.state_dict(), state, facts)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes back to where a checkpoint was written.
+
+        Raises:
+            CheckpointError: It belongs to another recipe.
+        """
+        parts, state, facts = self.assembly.parts, checkpoint.state, checkpoint.facts
+        load_weights(self.judged_model, checkpoint.weights, "this recipe's model")
+        if self.ema is not None:
+            load_weights(parts.model, _below("trained.", state), "this recipe's model")
+            self.ema.n_averaged.fill_(1)
+        load_weights(parts.objective, _below("objective.", state), "this recipe's objective")
+        for name, player in self.assembly.players.items():
+            player.load_state(_below(f"optimizer.{name}.", state), facts["optimizer_numbers"][name])
+        self.position = Position(**facts["position"])
+        self.judge.best = None if facts["best"] is None else Best(**facts["best"])
+        self.ledger.window, self.ledger.epoch = Means(**facts["window"]), Means(**facts["epoch"])
+        self.latest = {(r["split"], r["name"]): Record(**r) for r in facts["latest"]}
+        restore_random_states(_below("random.", state), self.assembly.device)
+
+
+def _moving_average(assembly: Assembly, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    return AveragedModel(assembly.parts.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _below(prefix: str, tensors: Any) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

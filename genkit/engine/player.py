@@ -1,0 +1,85 @@
+"""A player: some parameters, their optimizer and their learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genkit.errors import CheckpointError
+from genkit.optimizer import Optimizer, Schedule
+
+
+class Player:
+    """Steps its parameters down the gradient of its turns' losses.
+
+    Args:
+        parameters: What it moves.
+        optimizer: How it moves.
+        schedule: Course of the learning rate.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], optimizer: Optimizer, schedule: Schedule) -> None:
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.optimizer = optimizer.build(self.parameters)
+        self.schedule = schedule
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that it moves."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def set_learning_rate(self, epoch: float, total_epochs: int) -> None:
+        """Follows the schedule."""
+        factor = self.schedule.factor(epoch, total_epochs)
+        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = base * factor
+
+    def clip(self, norm: float) -> Tensor:
+        """Scales the gradients down to a norm; returns the norm that they had, with shape :math:`()`."""
+        return nn.utils.clip_grad_norm_(self.parameters, norm, foreach=True)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The optimizer's state, tensors and plain numbers apart."""
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, Any] = {}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            for key, value in entries.items():
+                place = tensors if isinstance(value, Tensor) else numbers
+                place[f"{index}.{key}"] = value
+        return tensors, numbers
+
+    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`state` returned.
+
+        Raises:
+            CheckpointError: It belongs to other parameters.
+        """
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in {**tensors, **numbers}.items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+        self._check_shapes(state)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def _check_shapes(self, state: Mapping[int, Mapping[str, Any]]) -> None:
+        for index, entries in state.items():
+            for key, value in entries.items():
+                fits = index < len(self.parameters) and (
+                    not isinstance(value, torch.Tensor)
+                    or value.dim() == 0
+                    or value.shape == self.parameters[index].shape
+                )
+                if not fits:
+                    raise CheckpointError(
+                        f"the optimizer's {key!r} of parameter {index} does not fit this recipe's model"
+                    )

@@ -1,0 +1,98 @@
+"""One training step: every turn of every player."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from genkit.dataset import Batch
+from genkit.engine.device import Precision, autocast
+from genkit.engine.player import Player
+from genkit.objective import Progress, Turn
+
+Clip = float | Mapping[str, float] | None
+
+
+class TrainStep:
+    """Takes the turns of one step in their order.
+
+    Args:
+        turns: The objective's turns.
+        players: The players by name.
+        device: Where training happens.
+        accumulate: Batches whose gradients are averaged into one optimizer step.
+        clip_norm: Largest gradient norm, for all turns or by turn.
+        precision: Arithmetic of the losses.
+        after: Called when the step is over, for moving averages.
+    """
+
+    def __init__(
+        self,
+        turns: Sequence[Turn],
+        players: Mapping[str, Player],
+        device: torch.device,
+        *,
+        accumulate: int = 1,
+        clip_norm: Clip = None,
+        precision: Precision = "fp32",
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        self.turns = turns
+        self.players = players
+        self.device = device
+        self.accumulate = accumulate
+        self.precision: Precision = precision
+        self.after = after
+        self.names: tuple[str, ...] = ()
+        self._clip = {
+            turn.name: clip_norm.get(turn.name) if isinstance(clip_norm, Mapping) else clip_norm for turn in turns
+        }
+
+    @property
+    def num_batches(self) -> int:
+        """Batches that one step takes."""
+        return self.accumulate * max(turn.repeats for turn in self.turns)
+
+    def __call__(self, batches: Sequence[Batch], progress: Progress) -> Tensor:
+        """Steps every player.
+
+        Args:
+            batches: The step's batches; the last step of an epoch may have fewer.
+            progress: How far training has come.
+
+        Returns:
+            The figures of the step, in the order of :attr:`names`, with shape :math:`(k,)`.
+        """
+        figures: dict[str, Tensor] = {}
+        for turn in self.turns:
+            repeats = [batches[i : i + self.accumulate] for i in range(0, len(batches), self.accumulate)]
+            moves = [self._move(turn, micro, progress) for micro in repeats[: turn.repeats]]
+            for name in moves[0]:
+                values = [move[name] for move in moves]
+                figures[f"{turn.name}/{name}"] = values[0] if len(values) == 1 else torch.stack(values).mean()
+        if self.after is not None:
+            self.after()
+        self.names = tuple(figures)
+        return torch.stack([value.float() for value in figures.values()])
+
+    def _move(self, turn: Turn, micro_batches: Sequence[Batch], progress: Progress) -> dict[str, Tensor]:
+        """One move: gradients of every micro-batch, clipped, and the optimizer's step."""
+        player = self.players[turn.player]
+        player.optimizer.zero_grad(set_to_none=True)
+        share = 1 / len(micro_batches)
+        logged: dict[str, Tensor] = {}
+        for batch in micro_batches:
+            with autocast(self.device, self.precision):
+                loss = turn.loss(batch, progress)
+            total = loss.total if share == 1 else loss.total * share
+            total.backward(inputs=player.parameters)  # nobody else's gradients are touched
+            for name, value in {"loss": loss.total, **loss.terms}.items():
+                value = value.detach() if share == 1 else value.detach() * share
+                logged[name] = logged[name] + value if name in logged else value
+        clip = self._clip[turn.name]
+        if clip is not None:
+            logged["grad_norm"] = player.clip(clip)
+        player.optimizer.step()
+        return logged
