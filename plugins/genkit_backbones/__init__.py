@@ -1,0 +1,10 @@
+"""First-party backbones: networks for encoders, decoders, generators and critics."""
+
+from genkit import hookimpl
+
+
+@hookimpl
+def register_components(register):
+    """Registers the backbones."""
+    register("mlp", "genkit_backbones.mlp:MLP", kind="backbone")
+    register("cnn", "genkit_backbones.cnn:CNN", kind="backbone")

@@ -1,0 +1,52 @@
+"""Activations and normalizations that the backbones share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import nn
+
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "elu", "softplus", "tanh"]
+Normalization = Literal["none", "batch", "layer", "group"]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    # 0.2 is the slope of every GAN paper since DCGAN; torch's own default is 0.01
+    "leaky_relu": functools.partial(nn.LeakyReLU, 0.2),
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+def activation_layer(name: Activation) -> nn.Module:
+    """A new activation layer."""
+    return _ACTIVATIONS[name]()
+
+
+def normalization_layers(name: Normalization, features: int, *, image: bool) -> list[nn.Module]:
+    """The normalization of a layer with so many features (or channels): one layer, or none.
+
+    Example:
+        >>> normalization_layers("group", 12, image=True)
+        [GroupNorm(6, 12, eps=1e-05, affine=True)]
+    """
+    if name == "none":
+        return []
+    if name == "batch":
+        return [nn.BatchNorm2d(features) if image else nn.BatchNorm1d(features)]
+    if name == "layer":
+        return [nn.GroupNorm(1, features) if image else nn.LayerNorm(features)]
+    groups = max(g for g in range(1, min(8, features) + 1) if features % g == 0)
+    return [nn.GroupNorm(groups, features)]
+
+
+def dropout_layers(probability: float) -> list[nn.Module]:
+    """A dropout layer, or none."""
+    return [nn.Dropout(probability)] if probability else []

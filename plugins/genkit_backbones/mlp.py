@@ -1,0 +1,68 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from genkit import Backbone, Shape, refuse_context
+from genkit_backbones.layers import (
+    Activation,
+    Normalization,
+    Probability,
+    activation_layer,
+    dropout_layers,
+    normalization_layers,
+)
+
+
+class MLP(Backbone):
+    """Fully connected layers between any two shapes.
+
+    Flattens the input, applies ``hidden_dims`` layers of linear map, normalization, activation and dropout,
+    then one linear map to the output.
+
+    Args:
+        hidden_dims: Widths of the hidden layers; none makes the network linear.
+        activation: The activation of each hidden layer.
+        normalization: The normalization before each activation.
+        dropout: Probability that a hidden unit is dropped in training.
+
+    Example:
+        >>> import torch
+        >>> MLP((1, 28, 28), (40,), hidden_dims=[512, 512])(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 40])
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        /,
+        *,
+        hidden_dims: Sequence[PositiveInt] = (512, 512),
+        activation: Activation = "relu",
+        normalization: Normalization = "none",
+        dropout: Probability = 0.0,
+    ) -> None:
+        super().__init__()
+        self.out_shape = tuple(out_shape)
+        widths = [math.prod(in_shape), *hidden_dims]
+        layers: list[nn.Module] = []
+        for width_in, width_out in itertools.pairwise(widths):
+            layers += [
+                nn.Linear(width_in, width_out),
+                *normalization_layers(normalization, width_out, image=False),
+                activation_layer(activation),
+                *dropout_layers(dropout),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(out_shape)))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Applies the layers."""
+        refuse_context(self, context)
+        return self.layers(x.flatten(1)).unflatten(1, self.out_shape)
