@@ -1,0 +1,22 @@
+"""Variational autoencoders: the model, its parts, and the evidence lower bound."""
+
+from genkit import hookimpl
+
+LIKELIHOODS = {
+    "bernoulli": "bernoulli:Bernoulli",
+    "categorical": "categorical:Categorical",
+    "continuous_bernoulli": "bernoulli:ContinuousBernoulli",
+    "discretized_logistic": "discretized_logistic:DiscretizedLogistic",
+    "gaussian": "gaussian:Gaussian",
+}
+
+
+@hookimpl
+def register_components(register):
+    """Registers the model, the objective and the parts of the model."""
+    register("vae", "genkit_vae.vae:VAE", kind="model")
+    register("elbo", "genkit_vae.elbo:ELBO", kind="objective")
+    register("standard_normal", "genkit_vae.prior:StandardNormal", kind="prior")
+    register("diagonal", "genkit_vae.posterior:Diagonal", kind="posterior")
+    for name, target in LIKELIHOODS.items():
+        register(name, f"genkit_vae.likelihoods.{target}", kind="likelihood")

@@ -1,0 +1,39 @@
+"""The Kullback-Leibler divergence of a posterior from the prior."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+
+def kl_per_group(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+    r"""The divergence :math:`\mathrm{KL}(q \,\|\, p)`, apart for each dimension where both factorize.
+
+    In closed form for every pair of families that :func:`torch.distributions.register_kl` knows; otherwise the
+    one-sample estimate :math:`\log q(z) - \log p(z)`.
+
+    Args:
+        q: The posteriors, with batch shape :math:`(B,)`.
+        p: The prior.
+        z: A draw from ``q`` with shape :math:`(B, *Z)`, for the estimate.
+
+    Returns:
+        Nats, with shape :math:`(B, G)`: one group for each latent dimension, or a single one.
+
+    References:
+        Kingma and Welling: Auto-Encoding Variational Bayes, ICLR 2014, arXiv 1312.6114, appendix B.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions import Normal
+        >>> q = Independent(Normal(torch.ones(1, 2), torch.ones(1, 2)), 1)
+        >>> p = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+        >>> kl_per_group(q, p, q.rsample()).tolist()
+        [[0.5, 0.5]]
+    """
+    if isinstance(q, Independent) and isinstance(p, Independent):
+        return kl_divergence(q.base_dist, p.base_dist).flatten(1)
+    try:
+        return kl_divergence(q, p).unsqueeze(1)
+    except NotImplementedError:
+        return (q.log_prob(z) - p.log_prob(z)).unsqueeze(1)

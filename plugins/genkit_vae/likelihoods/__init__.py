@@ -1,0 +1,1 @@
+"""The likelihoods that come with genkit."""

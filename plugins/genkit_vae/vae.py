@@ -1,0 +1,129 @@
+"""The variational autoencoder."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+from torch.distributions import Distribution
+
+from genkit import (
+    Backbone,
+    DataSpec,
+    Decodes,
+    Encodes,
+    Factory,
+    GenerativeModel,
+    HasLogProb,
+    LatentVariable,
+    LogProb,
+    SamplesDifferentiably,
+    Shape,
+    use,
+)
+from genkit_vae.divergence import kl_per_group
+from genkit_vae.likelihood import Likelihood
+from genkit_vae.posterior import Posterior
+from genkit_vae.prior import Prior
+
+
+class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, SamplesDifferentiably):
+    r"""A variational autoencoder: prior :math:`p(z)`, likelihood :math:`p(x \mid z)`, posterior :math:`q(z \mid x)`.
+
+    Args:
+        latent_dim: Dimensions of the latent.
+        encoder: The network from data to the posterior's parameters.
+        decoder: The network from a latent to the likelihood's parameters.
+        prior: The distribution of latents.
+        posterior: The family of approximate posteriors.
+        likelihood: The distribution of data given a latent; it must fit the data's values.
+
+    References:
+        Kingma and Welling: Auto-Encoding Variational Bayes, ICLR 2014, arXiv 1312.6114.
+        Rezende, Mohamed and Wierstra: Stochastic Backpropagation, ICML 2014, arXiv 1401.4082.
+
+    Example:
+        >>> import genkit
+        >>> spec = genkit.DataSpec((1, 28, 28), levels=2)
+        >>> vae = genkit.build("model", {"use": "vae", "latent_dim": 20, "likelihood": "bernoulli"}, spec)
+        >>> vae.decode(vae.sample_latent(4)).shape
+        torch.Size([4, 1, 28, 28])
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        /,
+        *,
+        latent_dim: PositiveInt = 20,
+        encoder: Factory[Backbone] = use("mlp"),
+        decoder: Factory[Backbone] = use("mlp"),
+        prior: Factory[Prior] = use("standard_normal"),
+        posterior: Factory[Posterior] = use("diagonal"),
+        likelihood: Factory[Likelihood] = use("bernoulli"),
+    ) -> None:
+        super().__init__(spec)
+        self._latent_shape = (latent_dim,)
+        self.likelihood_family = likelihood(spec)
+        self.posterior_family = posterior(self._latent_shape)
+        self.latent_prior = prior(self._latent_shape)
+        self.encoder = encoder(spec.shape, self.posterior_family.parameter_shape)
+        self.decoder = decoder(self._latent_shape, self.likelihood_family.parameter_shape)
+
+    @property
+    def latent_shape(self) -> Shape:
+        """One vector of ``latent_dim`` numbers."""
+        return self._latent_shape
+
+    def prior(self, context: Tensor | None = None) -> Distribution:
+        """The distribution of latents."""
+        return self.latent_prior.distribution(context)
+
+    def posterior(self, x: Tensor, context: Tensor | None = None) -> Distribution:
+        """The distribution of the latent behind each example."""
+        return self.posterior_family.distribution(self.encoder(x, context), context)
+
+    def likelihood(self, z: Tensor, context: Tensor | None = None) -> Distribution:
+        """The distribution of data that each latent stands for."""
+        return self.likelihood_family.distribution(self.decoder(z, context))
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The posterior's mean."""
+        return self.posterior(x, context).mean
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """The likelihood's mean."""
+        return self.likelihood(z, context).mean
+
+    def sample_latent(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """Draws from the prior."""
+        return self.latent_prior.sample(num_samples, context, temperature)
+
+    def rsample(self, num_samples: int, context: Tensor | None = None) -> Tensor:
+        """Means of the likelihood at latents from the prior: draws of bits would carry no gradient."""
+        return self.decode(self.sample_latent(num_samples, context), context)
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None, num_samples: int = 1) -> LogProb:
+        r"""The evidence lower bound with one latent, or its importance-weighted relative with more.
+
+        .. math:: \log \frac{1}{k} \sum_{i=1}^k \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)}, \quad z_i \sim q(z \mid x)
+
+        One latent is drawn at a time, so that memory does not grow with :math:`k`.
+
+        References:
+            Burda, Grosse and Salakhutdinov: Importance Weighted Autoencoders, ICLR 2016, arXiv 1509.00519.
+        """
+        q, p = self.posterior(x, context), self.prior(context)
+        measure = self.likelihood_family.measure
+        if num_samples == 1:
+            z = q.rsample()
+            nats = self.likelihood(z, context).log_prob(x) - kl_per_group(q, p, z).sum(1)
+            return LogProb(nats, "lower bound", measure=measure)
+        log_sum = torch.full(x.shape[:1], -math.inf, device=x.device)
+        for _ in range(num_samples):
+            z = q.rsample()
+            log_weight = self.likelihood(z, context).log_prob(x) + p.log_prob(z) - q.log_prob(z)
+            log_sum = torch.logaddexp(log_sum, log_weight)
+        return LogProb(log_sum - math.log(num_samples), "estimate", num_samples, measure)
