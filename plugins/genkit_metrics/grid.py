@@ -1,0 +1,38 @@
+"""Images side by side."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchvision.utils import make_grid
+
+GAP = 2
+PAPER = 0.5  # grey between the images, so that black and white borders both show
+
+
+def image_grid(images: Tensor, columns: int, *, zoom: int = 1, gap: int = GAP) -> Tensor:
+    """Lays images out row by row.
+
+    Args:
+        images: Values in [0, 1] with shape :math:`(N, C, H, W)`; more than three channels show their first.
+        columns: Images in a row.
+        zoom: Screen pixels for one pixel.
+        gap: Screen pixels between images.
+
+    Returns:
+        One image with shape :math:`(3, H', W')` on the CPU.
+
+    Example:
+        >>> image_grid(torch.zeros(4, 1, 3, 3), columns=2, gap=1).shape
+        torch.Size([3, 9, 9])
+    """
+    images = images.detach().float().cpu().clamp(0, 1)
+    if images.shape[1] not in (1, 3):
+        images = images[:, :1]
+    images = images.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
+    return make_grid(images, nrow=columns, padding=gap, pad_value=PAPER if gap else 0.0)
+
+
+def need_images(shape: tuple[int, ...], what: str) -> None:
+    """Raises ``ValueError`` for data that is not images."""
+    if len(shape) != 3:
+        raise ValueError(f"{what} shows images, but the data has shape {shape}")

@@ -1,0 +1,73 @@
+"""Writes figures and pictures for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from genkit import EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport, hookimpl
+
+
+class TensorBoard:
+    """Scalars by split and name over steps, pictures, and the recipe's options beside the final figures.
+
+    Args:
+        start: The run; a resumed one hides what it takes again.
+    """
+
+    def __init__(self, start: RunStart) -> None:
+        purge = start.start_step + 1 if start.start_step else None
+        self.writer = SummaryWriter(str(start.folder / "tensorboard"), purge_step=purge)
+        self.options = flatten(start.recipe)
+
+    @hookimpl
+    def on_step(self, report: StepReport) -> None:
+        """Writes the means of the last steps."""
+        self.scalars(report.records)
+        self.writer.add_scalar("speed/steps_per_second", report.steps_per_second, report.step)
+
+    @hookimpl
+    def on_epoch_end(self, report: EpochEnd) -> None:
+        """Writes the means of the epoch."""
+        self.scalars(report.records, suffix="/epoch")
+
+    @hookimpl
+    def on_evaluation(self, report: EvaluationEnd) -> None:
+        """Writes an evaluator's figures and pictures."""
+        self.scalars(report.records)
+        for picture, path in report.pictures:
+            name = f"{report.entry}/{picture.name}" if picture.name else path.parent.name
+            self.writer.add_image(name, picture.image, report.step)
+
+    @hookimpl
+    def on_run_end(self, report: RunEnd) -> None:
+        """Writes the final figures beside the recipe and closes the file."""
+        if report.status == "finished":
+            figures = {f"final/{record.split}/{record.name}": record.value for record in report.records}
+            self.writer.add_hparams(self.options, figures, run_name="hparams")
+        self.writer.close()
+
+    def scalars(self, records: Sequence[Record], suffix: str = "") -> None:
+        """Writes records as scalars."""
+        for record in records:
+            tag = "/".join(part for part in (record.split, record.name) if part) + suffix
+            self.writer.add_scalar(tag, record.value, record.step)
+
+
+def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Options by their dotted paths, as TensorBoard's table of hyperparameters wants them.
+
+    Example:
+        >>> flatten({"model": {"use": "vae", "dims": [1, 2]}, "seed": 1})
+        {'model.use': 'vae', 'model.dims': '[1, 2]', 'seed': 1}
+    """
+    flat: dict[str, bool | int | float | str] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+    return flat
