@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version as _version
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from genkit.component import Component, Factory, use
@@ -23,6 +23,7 @@ from genkit.hookspecs import hookimpl
 from genkit.units import bits_per_dim
 
 if TYPE_CHECKING:
+    __version__: str
     from genkit.backbone import Backbone, refuse_context
     from genkit.dataset import (
         Batch,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     )
     from genkit.objective import Loss, Objective, Progress, Turn
     from genkit.optimizer import Optimizer, Schedule
+    from genkit.picture import image_grid
     from genkit.recipe import Recipe
     from genkit.runs import Run, build, load, run
     from genkit.sampler import Sampler, Samples
@@ -92,13 +94,13 @@ _HOMES = {
     ),
     "genkit.objective": ("Loss", "Objective", "Progress", "Turn"),
     "genkit.optimizer": ("Optimizer", "Schedule"),
+    "genkit.picture": ("image_grid",),
     "genkit.recipe": ("Recipe",),
     "genkit.runs": ("Run", "build", "load", "run"),
     "genkit.sampler": ("Sampler", "Samples"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}
 
-__version__ = _version("genkit-torch")
 __all__ = [
     "CheckpointError",
     "Component",
@@ -117,6 +119,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("genkit-torch")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'genkit' has no attribute {name!r}")

@@ -49,6 +49,11 @@ class DataSpec:
         """Whether an example is an image."""
         return len(self.shape) == 3
 
+    def need_images(self, what: str) -> None:
+        """Raises ``ValueError``, naming ``what`` shows images, if an example is none."""
+        if not self.is_image:
+            raise ValueError(f"{what} shows images, but the data has shape {self.shape}")
+
     def describe_values(self) -> str:
         """The value set in words, ``"2 levels, binarized at 0.5"``."""
         levels = "continuous" if self.levels is None else f"{self.levels} levels"

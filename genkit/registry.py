@@ -5,15 +5,15 @@ Each plugin is loaded on its own: one that is broken is reported and the rest wo
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,10 @@ class Registration:
 
     @cached_property
     def summary(self) -> str:
-        """The first line of the class's docstring, read from its source without importing it."""
+        """The first line of the class's docstring, searched in its source: importing or parsing it takes too long."""
         module, _, attribute = self.target.partition(":")
-        return _docstring_lines(module).get(attribute, "")
+        match = re.search(rf'^class {attribute}\b[^:]*:\s+r?"""(.+)$', _source(module), re.MULTILINE)
+        return match[1].removesuffix('"""') if match else ""
 
 
 @dataclass
@@ -159,7 +160,7 @@ class Registry:
         return "".join(f"\n  plugin {p.name!r} of {p.distribution} does not work: {p.error}" for p in self.broken())
 
 
-@lru_cache(maxsize=1)
+@cache
 def installed() -> Registry:
     """The registry of what is installed in this environment, read once."""
     return load_registry(importlib.metadata.entry_points(group=GROUP))
@@ -170,17 +171,17 @@ def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint]) -> Regi
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     registry = Registry(manager)
-    for entry_point in sorted(entry_points, key=lambda e: (_distribution(e)[0] != OWN_DISTRIBUTION, e.name)):
-        registry.plugins.append(_load(registry, entry_point))
+    found = [(Plugin(entry.name, entry.module, *_distribution(entry.dist)), entry) for entry in entry_points]
+    for plugin, entry in sorted(found, key=lambda f: (f[0].distribution != OWN_DISTRIBUTION, f[0].name)):
+        registry.plugins.append(_load(registry, plugin, entry))
     return registry
 
 
-def _load(registry: Registry, entry_point: importlib.metadata.EntryPoint) -> Plugin:
-    plugin = Plugin(entry_point.name, entry_point.module, *_distribution(entry_point))
+def _load(registry: Registry, plugin: Plugin, entry_point: importlib.metadata.EntryPoint) -> Plugin:
     manager = registry.manager
     try:
         module = entry_point.load()
-        plugin = Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, _file(module))
+        plugin = replace(plugin, location=str(getattr(module, "__file__", None) or ""))
         manager.register(module, name=f"{plugin.distribution}:{plugin.name}")
         manager.check_pending()
         others = [other for other in manager.get_plugins() if other is not module]
@@ -188,14 +189,7 @@ def _load(registry: Registry, entry_point: importlib.metadata.EntryPoint) -> Plu
     except Exception as error:
         registry.discard(plugin)
         manager.unregister(name=f"{plugin.distribution}:{plugin.name}")
-        return Plugin(
-            plugin.name,
-            plugin.module,
-            plugin.distribution,
-            plugin.version,
-            plugin.location,
-            error=_reason(error),
-        )
+        return replace(plugin, error=_reason(error))
     return plugin
 
 
@@ -260,14 +254,12 @@ def _schema_problem(cls: type[Component]) -> str:
     return ""
 
 
-def _distribution(entry_point: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    if entry_point.dist is None:
+@cache
+def _distribution(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
+    """Name and version; read once, since each reading parses the whole metadata."""
+    if distribution is None:
         return "unknown distribution", ""
-    return entry_point.dist.name, entry_point.dist.version
-
-
-def _file(module: Any) -> str:
-    return str(getattr(module, "__file__", None) or "")
+    return distribution.name, distribution.version
 
 
 def _reason(error: Exception) -> str:
@@ -279,15 +271,12 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-@lru_cache
-def _docstring_lines(module: str) -> dict[str, str]:
-    """The first docstring line of each top-level class of a module, from its source alone."""
+@cache
+def _source(module: str) -> str:
     try:
         spec = importlib.util.find_spec(module)
     except ImportError:
-        return {}
+        return ""
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return {}
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    return {node.name: (ast.get_docstring(node) or "").partition("\n")[0] for node in classes}
+        return ""
+    return Path(spec.origin).read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -17,6 +17,7 @@ from genkit.optimizer import Optimizer, Schedule
 from genkit.sampler import Sampler
 
 Precision = Literal["fp32", "tf32", "bf16"]
+CADENCE = ("every", "at")
 EntryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]  # it becomes a folder
 Decay = Annotated[float, Field(gt=0, lt=1)]
 
@@ -78,6 +79,10 @@ class Entry(Section):
     evaluator: Factory[Evaluator]
     every: PositiveInt | None = None
     at: Sequence[NonNegativeInt] | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """The entry as a recipe writes it: without the cadence that it does not use."""
+        return {key: value for key, value in super().to_plain().items() if key not in CADENCE or value is not None}
 
     def due(self, epoch: int, total_epochs: int) -> bool:
         """Whether it is called when ``epoch`` epochs are over; without a cadence, after the last."""

@@ -9,8 +9,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from genkit import Decodes, Evaluator, GenerativeModel, Picture, SplitName, Subject
-from genkit_metrics.grid import image_grid, need_images
+from genkit import Decodes, Evaluator, GenerativeModel, Picture, SplitName, Subject, image_grid
 
 
 def percentiles(size: int, spacing: Literal["centred", "practical"] = "centred") -> Tensor:
@@ -56,7 +55,7 @@ class Manifold(Evaluator):
         spacing: Literal["centred", "practical"] = "centred",
         zoom: PositiveInt = 1,
     ) -> None:
-        need_images(model.spec.shape, "manifold")
+        model.spec.need_images("manifold")
         assert isinstance(model, Decodes)
         if tuple(model.latent_shape) != (2,):
             raise ValueError(

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import torch
 from pydantic import PositiveInt
 
-from genkit import Decodes, Encodes, Evaluator, GenerativeModel, Picture, SplitName, Subject, first_batch
-from genkit_metrics.grid import image_grid, need_images
+from genkit import Decodes, Encodes, Evaluator, GenerativeModel, Picture, SplitName, Subject, first_batch, image_grid
 
 
 class Reconstructions(Evaluator):
@@ -33,7 +32,7 @@ class Reconstructions(Evaluator):
         columns: PositiveInt = 8,
         zoom: PositiveInt = 2,
     ) -> None:
-        need_images(model.spec.shape, "reconstructions")
+        model.spec.need_images("reconstructions")
         self.rows = rows
         self.columns = columns
         self.zoom = zoom

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from pydantic import PositiveInt
 
-from genkit import Evaluator, GenerativeModel, Picture, SplitName, Subject
-from genkit_metrics.grid import image_grid, need_images
+from genkit import Evaluator, GenerativeModel, Picture, SplitName, Subject, image_grid
 
 
 class SampleGrid(Evaluator):
@@ -30,7 +29,7 @@ class SampleGrid(Evaluator):
         columns: PositiveInt = 8,
         zoom: PositiveInt = 2,
     ) -> None:
-        need_images(model.spec.shape, "sample_grid")
+        model.spec.need_images("sample_grid")
         self.rows = rows
         self.columns = columns
         self.zoom = zoom

@@ -61,7 +61,7 @@ class Cosine(Schedule):
 
 
 class Step(Schedule):
-    """Multiplies the learning rate by ``gamma`` each time so many epochs are over.
+    """Multiplies the learning rate by gamma each time so many epochs are over.
 
     Args:
         epochs: Epochs between two drops.
@@ -82,7 +82,7 @@ class Step(Schedule):
 
 
 class Exponential(Schedule):
-    """Multiplies the learning rate by ``gamma`` after each epoch.
+    """Multiplies the learning rate by gamma after each epoch.
 
     Args:
         gamma: What each epoch multiplies by.

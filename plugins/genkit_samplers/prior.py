@@ -11,7 +11,9 @@ from genkit import Decodes, GenerativeModel, LatentVariable, Objective, Sampler,
 
 
 class Prior(Sampler):
-    r"""Draws a latent from the prior and decodes it: :math:`z \sim p(z)`, :math:`x \sim p(x \mid z)`.
+    r"""Draws a latent from the prior and decodes it.
+
+    .. math:: z \sim p(z), \qquad x \sim p(x \mid z)
 
     Args:
         temperature: Scales the prior's spread: 1 is the prior itself, less trades variety for quality.

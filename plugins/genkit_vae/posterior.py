@@ -33,7 +33,9 @@ class Posterior(Component, nn.Module, kind="posterior"):
 
 
 class Diagonal(Posterior):
-    r"""A normal with diagonal covariance, :math:`q(z \mid x) = \mathcal{N}(\mu(x), \mathrm{diag}\,\sigma^2(x))`.
+    r"""A normal distribution with diagonal covariance.
+
+    .. math:: q(z \mid x) = \mathcal{N}(\mu(x), \mathrm{diag}\,\sigma^2(x))
 
     The encoder puts out :math:`\mu` and :math:`\log \sigma`, in this order, in one vector.
 

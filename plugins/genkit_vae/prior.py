@@ -32,7 +32,7 @@ class Prior(Component, nn.Module, kind="prior"):
 
 
 class StandardNormal(Prior):
-    r"""The standard normal distribution, :math:`p(z) = \mathcal{N}(0, I)`."""
+    """The standard normal distribution."""
 
     def __init__(self, latent_shape: Shape, /) -> None:
         super().__init__()

@@ -30,7 +30,9 @@ from genkit_vae.prior import Prior
 
 
 class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, SamplesDifferentiably):
-    r"""A variational autoencoder: prior :math:`p(z)`, likelihood :math:`p(x \mid z)`, posterior :math:`q(z \mid x)`.
+    r"""A variational autoencoder: a prior of latents, a decoder's likelihood and an encoder's posterior.
+
+    .. math:: p(x, z) = p(x \mid z)\, p(z), \qquad q(z \mid x) \approx p(z \mid x)
 
     Args:
         latent_dim: Dimensions of the latent.

@@ -12,7 +12,9 @@ from genkit_vae.likelihood import Likelihood, refuse
 
 
 class Bernoulli(Likelihood):
-    r"""Independent bits: :math:`p(x \mid z) = \prod_d \pi_d^{x_d} (1 - \pi_d)^{1 - x_d}`, from logits.
+    r"""Independent bits, for binary images.
+
+    .. math:: p(x \mid z) = \prod_d \pi_d^{x_d} (1 - \pi_d)^{1 - x_d}
 
     Only for binary data: on grey values the formula is no likelihood (see ``continuous_bernoulli``).
 
@@ -37,7 +39,9 @@ class Bernoulli(Likelihood):
 
 
 class ContinuousBernoulli(Likelihood):
-    r"""Density on :math:`[0, 1]` proportional to :math:`\lambda^x (1 - \lambda)^{1 - x}`, from logits.
+    r"""A density of grey values between 0 and 1, the continuous relative of a Bernoulli.
+
+    .. math:: p(x \mid \lambda) = C(\lambda)\, \lambda^x (1 - \lambda)^{1 - x}
 
     What grey images need in the place of a Bernoulli, whose formula has no normalizing constant there.
 

@@ -15,7 +15,9 @@ from genkit_vae.likelihood import Likelihood, refuse
 
 
 class Gaussian(Likelihood):
-    r"""Normal values around the decoder's output: :math:`p(x \mid z) = \mathcal{N}(\mu(z), \sigma^2 I)`.
+    r"""Normal values around the decoder's output, with a fixed or learned scale.
+
+    .. math:: p(x \mid z) = \mathcal{N}(\mu(z), \sigma^2 I)
 
     Gives a density, also of discrete data, where it is no probability and is tagged so.
 

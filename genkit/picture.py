@@ -1,4 +1,4 @@
-"""Images side by side."""
+"""Pictures of images side by side."""
 
 from __future__ import annotations
 
@@ -29,10 +29,4 @@ def image_grid(images: Tensor, columns: int, *, zoom: int = 1, gap: int = GAP) -
     if images.shape[1] not in (1, 3):
         images = images[:, :1]
     images = images.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
-    return make_grid(images, nrow=columns, padding=gap, pad_value=PAPER if gap else 0.0)
-
-
-def need_images(shape: tuple[int, ...], what: str) -> None:
-    """Raises ``ValueError`` for data that is not images."""
-    if len(shape) != 3:
-        raise ValueError(f"{what} shows images, but the data has shape {shape}")
+    return make_grid(images, nrow=columns, padding=gap, pad_value=PAPER)

@@ -1,0 +1,9 @@
+"""The command line. ``genkit --help`` imports no torch; each command imports what it needs when it runs."""
+
+from genkit.cli import commands_recipes, commands_registry, commands_runs  # noqa: F401  (they register themselves)
+from genkit.cli.app import app
+
+
+def main() -> None:
+    """The entry point of the ``genkit`` command."""
+    app()

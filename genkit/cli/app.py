@@ -1,0 +1,107 @@
+"""The application and how its commands end: errors as messages, with the exit code that they carry."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+import genkit
+from genkit.errors import GenkitError
+
+INTERRUPTED = 130
+
+
+def _taken_as_it_is(parameters: list[Any]) -> list[Any]:
+    """Lets values reach a command unchecked.
+
+    Typer checks each value with pydantic, whose import takes as long as a listing does without it.
+    """
+    for parameter in parameters:
+        check = parameter.callback or (lambda ctx, parameter, value: value)
+        parameter.process_value = lambda ctx, value, check=check, own=parameter: check(ctx, own, value)
+    return parameters
+
+
+class PlainCommand(TyperCommand):
+    """A command whose options are flags and optional words."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, unchecked."""
+        return _taken_as_it_is(super().get_params(ctx))
+
+
+class PlainGroup(TyperGroup):
+    """All commands, with options that are flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, unchecked."""
+        return _taken_as_it_is(super().get_params(ctx))
+
+
+app = typer.Typer(
+    cls=PlainGroup,
+    help="Generative models of images that people can trust, take apart and extend.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@dataclass
+class Settings:
+    """What the global options say."""
+
+    traceback: bool = False
+
+
+settings = Settings()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"genkit {genkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where in the code an error comes from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Holds the options of all commands."""
+    settings.traceback = traceback
+
+
+def command(name: str, cls: type[TyperCommand] = TyperCommand) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a command whose errors of genkit's own kind are shown as messages, without a traceback."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except GenkitError as error:
+                if settings.traceback:
+                    raise
+                typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+                typer.echo(str(error), err=True)
+                raise typer.Exit(error.exit_code) from error
+            except BrokenPipeError:
+                sys.stderr.close()  # the reader has gone, and the interpreter would complain at its exit
+                raise typer.Exit(1) from None
+            except KeyboardInterrupt:
+                typer.echo("interrupted", err=True)
+                raise typer.Exit(INTERRUPTED) from None
+
+        return app.command(name, cls=cls)(guarded)
+
+    return register

@@ -1,0 +1,78 @@
+"""Commands that show what is installed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genkit.cli.app import PlainCommand, command
+
+if TYPE_CHECKING:
+    from genkit.registry import Registry
+
+
+@command("list-plugins", PlainCommand)
+def list_plugins(
+    kind: Annotated[str | None, typer.Option(help="Only components of this kind.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Lists every plugin, broken ones with the reason, and every component by kind."""
+    from genkit.errors import UsageError, closest
+    from genkit.registry import installed
+
+    registry = installed()
+    if kind is not None and kind not in registry.kinds():
+        raise UsageError(f"no kind {kind!r}{closest(kind, registry.kinds())}")
+    if as_json:
+        typer.echo(json.dumps(_listing(registry, kind), indent=2))
+    else:
+        _print_listing(registry, kind)
+
+
+def _listing(registry: Registry, kind: str | None) -> dict[str, Any]:
+    components = [
+        {"kind": r.kind, "name": r.name, "summary": r.summary, "target": r.target, "plugin": r.plugin.name}
+        for r in registry.components(kind)
+    ]
+    return {"plugins": [asdict(plugin) for plugin in registry.plugins], "components": components}
+
+
+def _print_listing(registry: Registry, kind: str | None) -> None:
+    plugins = [
+        (p.name, p.distribution, p.version, f"does not work: {p.error}" if p.error else p.location or p.module)
+        for p in registry.plugins
+    ]
+    components = [(r.kind, r.name, r.summary) for r in registry.components(kind)]
+    if kind is None:
+        _print_columns(("plugin", "distribution", "version", "from"), plugins)
+        typer.echo()
+    _print_columns(("kind", "name", "summary"), components)
+
+
+def _print_columns(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns that fit a terminal, or whole lines where the reader is another program."""
+    if sys.stdout.isatty():
+        from genkit.cli.tables import print_table
+
+        print_table(headers, rows)
+        return
+    widths = [max(len(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
+    for row in (headers, *rows):
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@command("describe")
+def describe(
+    kind: Annotated[str, typer.Argument(help="A kind, such as model or backbone.")],
+    name: Annotated[str, typer.Argument(help="A component's name.")],
+) -> None:
+    """Shows a component: what it is, its recipe keys, what it can do or needs, and a recipe snippet."""
+    from genkit.cli.describe import describe_component
+    from genkit.registry import installed
+
+    describe_component(installed().get(kind, name))

@@ -1,0 +1,175 @@
+"""Commands that train, and that use what was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genkit.cli.app import command
+
+if TYPE_CHECKING:
+    from genkit.events import Record, RunEnd
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+CheckpointName = Annotated[
+    str | None, typer.Option("--checkpoint", help="best or last; the best, if there is one, where nothing is said.")
+]
+
+
+@command("run")
+def run(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe file.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Overrides of single values.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name; the recipe file's, if not given.")] = None,
+    runs: Annotated[Path, typer.Option(help="The folder that runs go into.")] = Path("runs"),
+    device: Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, say what would be done.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Continue this run from its last checkpoint.")] = None,
+) -> None:
+    """Trains a recipe and judges the result."""
+    from genkit import runs as runner
+    from genkit.errors import UsageError
+
+    if resume is not None:
+        if recipe is not None or name is not None or dry_run:
+            raise UsageError("--resume takes a run's own recipe: give no recipe, no override, no --name, no --dry-run")
+        _close(runner.resume(resume, device=device))
+    elif recipe is None:
+        raise UsageError("a recipe is wanted, or --resume RUN")
+    elif dry_run:
+        _print_plan(recipe, overrides or [], device)
+    else:
+        _close(runner.run(recipe, overrides=overrides or (), name=name, runs=runs, device=device))
+
+
+def _print_plan(recipe: str, overrides: Sequence[str], device: str) -> None:
+    from genkit.cli.tables import print_table
+    from genkit.engine import assemble, choose_device
+    from genkit.engine.folder import device_name, recipe_text
+    from genkit.recipe import load_recipe
+
+    checked = load_recipe(recipe, overrides)
+    assembly = assemble(checked, choose_device(device))
+    typer.echo(recipe_text(checked))
+    rows = [
+        ("device", device_name(assembly.device)),
+        ("data", f"{assembly.parts.spec.shape}, {assembly.parts.spec.describe_values()}"),
+        *((split, f"{len(feed):,} examples") for split, feed in assembly.feeds.items()),
+        *((player, f"{state.num_parameters:,} parameters") for player, state in assembly.players.items()),
+        ("steps", f"{checked.train.epochs} epochs of {assembly.steps_per_epoch}"),
+    ]
+    print_table(("what", "is"), rows)
+
+
+def _close(end: RunEnd) -> None:
+    """Prints what the run came to, and ends with its exit code."""
+    from genkit.cli.app import INTERRUPTED
+
+    if end.status == "interrupted":
+        typer.echo(f"interrupted; continue with: genkit run --resume {end.folder}", err=True)
+        raise typer.Exit(128 + end.signal if end.signal else INTERRUPTED)
+    _print_records(end.records)
+    _print_paths(end.folder)
+
+
+def _print_records(records: Sequence[Record]) -> None:
+    from genkit.cli.tables import print_table
+
+    if records:
+        headers = ("split", "figure", "value", "unit", "epoch", "what it is")
+        print_table(headers, [(r.split, r.name, f"{r.value:.4f}", r.unit, f"{r.epoch:g}", r.tag) for r in records])
+
+
+def _print_paths(folder: Path) -> None:
+    for name, what in (
+        ("recipe.yaml", "the resolved recipe"),
+        ("metrics.jsonl", "every figure"),
+        ("images", "pictures"),
+        ("tensorboard", "for tensorboard --logdir"),
+        ("checkpoints", "weights"),
+    ):
+        if (folder / name).exists():
+            typer.echo(f"{folder / name}  ({what})")
+
+
+@command("sample")
+def sample(
+    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Options of the sampler, such as temperature=0.8."),
+    ] = None,
+    num_samples: Annotated[int, typer.Option("-n", "--num-samples", min=1, help="How many.")] = 64,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .png of a grid, or a .npy of the values.")] = Path(
+        "samples.png"
+    ),
+    columns: Annotated[int, typer.Option(min=1, help="Images in a row.")] = 8,
+    zoom: Annotated[int, typer.Option(min=1, help="Screen pixels for one pixel.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    sampler: Annotated[str | None, typer.Option(help="A sampler in the place of the recipe's.")] = None,
+    checkpoint: CheckpointName = None,
+    device: Device = "auto",
+) -> None:
+    """Draws samples from a trained run."""
+    from genkit import runs as runner
+    from genkit.errors import UsageError
+    from genkit.recipe.source import from_values
+
+    if output.suffix not in (".png", ".npy"):
+        raise UsageError(f"{output}: a name that ends in .png or .npy is wanted")
+    loaded = runner.load(run_path, checkpoint=checkpoint, device=device)
+    if output.suffix == ".png" and not loaded.spec.is_image:
+        raise UsageError(f"the data has shape {loaded.spec.shape}, no images: write a .npy with -o samples.npy")
+    node: Any = sampler or loaded.recipe.sampler.to_plain()
+    node = from_values({"sampler": node}, [f"sampler.{option}" for option in options or ()]).values["sampler"]
+    x = loaded.sample(num_samples, seed=seed, sampler=node)
+    _write_samples(x, output, columns, zoom)
+    typer.echo(f"wrote {num_samples} samples of {run_path} ({loaded.checkpoint_name}, seed {seed}) to {output}")
+
+
+def _write_samples(x: Any, output: Path, columns: int, zoom: int) -> None:
+    import numpy as np
+    from torchvision.utils import save_image
+
+    from genkit.errors import UsageError
+    from genkit.picture import image_grid
+
+    try:
+        if output.suffix == ".npy":
+            np.save(output, x.cpu().numpy(), allow_pickle=False)
+        else:
+            save_image(image_grid(x, min(columns, len(x)), zoom=zoom), output)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error}") from error
+
+
+@command("evaluate")
+def evaluate(
+    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]... [KEY=VALUE]...",
+            help="Keys of the recipe's evaluate, or other evaluators' names; and options of theirs.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    checkpoint: CheckpointName = None,
+    device: Device = "auto",
+) -> None:
+    """Judges a trained run with its recipe's evaluators, or with others."""
+    from genkit import runs as runner
+
+    names = [word for word in words or () if "=" not in word]
+    overrides = [word for word in words or () if "=" in word]
+    loaded = runner.load(run_path, checkpoint=checkpoint, device=device)
+    reports = loaded.evaluate(names, overrides, split)
+    _print_records([record for report in reports for record in report.records])
+    for report in reports:
+        for _, path in report.pictures:
+            typer.echo(str(path))

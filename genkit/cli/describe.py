@@ -1,0 +1,104 @@
+"""What ``genkit describe`` prints."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.text import Text
+
+from genkit.cli.tables import print_table
+from genkit.component import Component, to_plain
+from genkit.model import Capability
+from genkit.recipe.schema import Option, options_of
+from genkit.registry import Registration
+
+RECIPE_PLACES = {"model": "model", "objective": "objective", "sampler": "sampler", "dataset": "data"}
+
+
+def describe_component(registration: Registration) -> None:
+    """Prints everything that a recipe's author must know of a component."""
+    cls = registration.load()
+    console = Console()
+    console.print(f"[bold]{registration.kind} {registration.name}[/]  ", end="")
+    console.print(f"{registration.target}, from {registration.plugin.distribution} {registration.plugin.version}\n")
+    console.print(Text(prose(inspect.getdoc(cls) or "")))
+    console.print()
+    _print_options(console, options_of(cls))
+    for label, names in (("can", capabilities(cls)), ("needs a model that", requirements(cls))):
+        if names:
+            console.print(f"[bold]{label}[/]  {', '.join(names)}")
+    console.print("\n[bold]in a recipe[/]\n")
+    console.print(Text(snippet(registration, cls)))
+
+
+def prose(docstring: str) -> str:
+    r"""A docstring without its ``Args`` section, which the table of keys repeats, and without its example.
+
+    Example:
+        >>> prose("A thing.\n\nArgs:\n    size: How large.\n\nReferences:\n    A paper.")
+        'A thing.\n\nReferences:\n    A paper.'
+    """
+    kept = re.sub(r"^(Args|Example):\n(?:[ \t]+.*(?:\n|$)|\n)+", "", docstring, flags=re.MULTILINE)
+    return plain(kept).strip()
+
+
+def plain(text: str) -> str:
+    """Text without the marks of reStructuredText.
+
+    Example:
+        >>> plain("The latent :math:`z` of ``x``.")
+        'The latent z of x.'
+    """
+    return re.sub(r":\w+:`~?([^`]*)`", r"\1", text).replace("``", "")
+
+
+def _print_options(console: Console, options: dict[str, Option]) -> None:
+    if not options:
+        console.print("[dim]no recipe keys[/]")
+        return
+    rows = [
+        (
+            option.name,
+            option.type_text(),
+            Text("required", "red") if option.required else json.dumps(to_plain(option.default)),
+            plain(option.description),
+        )
+        for option in options.values()
+    ]
+    print_table(("key", "type and range", "default", "what it is"), rows, console)
+    console.print()
+
+
+def capabilities(cls: type[Component]) -> list[str]:
+    """What a model declares that it can do, each with the first line of its description."""
+    return [_with_summary(base) for base in cls.__mro__ if _is_capability(base)]
+
+
+def requirements(cls: type[Component]) -> list[str]:
+    """What an objective, a sampler or an evaluator needs of a model."""
+    return [_with_summary(capability) for capability in getattr(cls, "requires", ())]
+
+
+def _is_capability(base: type) -> bool:
+    return issubclass(base, Capability) and base is not Capability and not issubclass(base, Component)
+
+
+def _with_summary(capability: type[Any]) -> str:
+    summary = (inspect.getdoc(capability) or "").partition("\n")[0].rstrip(".")
+    return f"{capability.__name__} ({plain(summary)})"
+
+
+def snippet(registration: Registration, cls: type[Component]) -> str:
+    """The component as a recipe names it."""
+    node = {"use": registration.name, **to_plain(cls.example)}
+    if registration.kind == "evaluator":
+        return yaml.safe_dump({"evaluate": {registration.name: {**node, "every": 1}}}, sort_keys=False)
+    if registration.kind in ("optimizer", "schedule"):
+        return yaml.safe_dump({"train": {registration.kind: node}}, sort_keys=False)
+    key = RECIPE_PLACES.get(registration.kind, registration.kind)
+    return yaml.safe_dump({key: node}, sort_keys=False)
