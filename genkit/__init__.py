@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         Views,
         bytes_to_unit,
         first_batch,
-        shape_of,
     )
     from genkit.evaluator import Evaluator, Figure, Picture, Subject
     from genkit.events import CheckpointWritten, EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
@@ -70,7 +69,6 @@ _HOMES = {
         "Views",
         "bytes_to_unit",
         "first_batch",
-        "shape_of",
     ),
     "genkit.evaluator": ("Evaluator", "Figure", "Picture", "Subject"),
     "genkit.events": (

@@ -6,7 +6,7 @@ This module imports no torch, so that plugins can be listed in an instant.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
@@ -28,12 +28,12 @@ class Component(ABC):
 
     Attributes:
         kind: The name of the kind, set by the abstract class.
-        example: Options for a small instance. Whatever has no default must be here: ``genkit describe``
-            shows it as a recipe, and the contract tests build it.
+        examples: Options of instances worth testing. What has no default must be in each: the contract tests
+            build them all, and ``genkit describe`` shows the first as a recipe.
     """
 
     kind: ClassVar[str] = ""
-    example: ClassVar[Mapping[str, Any]] = {}
+    examples: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
 
     def __init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -142,13 +142,3 @@ def first_batch(view: DataView, size: int) -> Batch:
 
 
 Views = Mapping[SplitName, DataView]
-
-
-def shape_of(batch: Tensor) -> Shape:
-    """The shape of one example of a batch.
-
-    Example:
-        >>> shape_of(torch.zeros(2, 1, 4, 4))
-        (1, 4, 4)
-    """
-    return tuple(batch.shape[1:])

@@ -22,6 +22,7 @@ def image_grid(images: Tensor, columns: int, *, zoom: int = 1, gap: int = GAP) -
         One image with shape :math:`(3, H', W')` on the CPU.
 
     Example:
+        >>> import torch
         >>> image_grid(torch.zeros(4, 1, 3, 3), columns=2, gap=1).shape
         torch.Size([3, 9, 9])
     """

@@ -95,7 +95,7 @@ def _with_summary(capability: type[Any]) -> str:
 
 def snippet(registration: Registration, cls: type[Component]) -> str:
     """The component as a recipe names it."""
-    node = {"use": registration.name, **to_plain(cls.example)}
+    node = {"use": registration.name, **to_plain(cls.examples[0])}
     if registration.kind == "evaluator":
         return yaml.safe_dump({"evaluate": {registration.name: {**node, "every": 1}}}, sort_keys=False)
     if registration.kind in ("optimizer", "schedule"):

@@ -72,7 +72,7 @@ class ImageFolder(Dataset):
         '256 levels, resized to 32 x 32'
     """
 
-    example: ClassVar[Mapping[str, Any]] = {"path": "images"}
+    examples: ClassVar[Sequence[Mapping[str, Any]]] = ({"path": "images"},)
 
     def __init__(
         self,

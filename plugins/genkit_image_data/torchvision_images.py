@@ -65,7 +65,7 @@ class TorchvisionImages(Dataset):
         '256 levels, resized to 64 x 64'
     """
 
-    example: ClassVar[Mapping[str, Any]] = {"name": "FashionMNIST"}
+    examples: ClassVar[Sequence[Mapping[str, Any]]] = ({"name": "FashionMNIST"},)
 
     def __init__(
         self,

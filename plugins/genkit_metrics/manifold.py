@@ -79,8 +79,8 @@ def latent_plane(size: int, spacing: Literal["centred", "practical"] = "centred"
     """The grid's latents, row by row from the top left, with shape :math:`(g^2, 2)`.
 
     Example:
-        >>> latent_plane(2).round(decimals=2).tolist()
-        [[-0.67, 0.67], [0.67, 0.67], [-0.67, -0.67], [0.67, -0.67]]
+        >>> latent_plane(2).sign().tolist()
+        [[-1.0, 1.0], [1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]]
     """
     values = percentiles(size, spacing).float()
     first, second = torch.meshgrid(values, values.flip(0), indexing="xy")

@@ -63,6 +63,7 @@ def to_index(x: Tensor, levels: int) -> Tensor:
     r"""The level of each value in :math:`[0, 1]`, int64.
 
     Example:
+        >>> import torch
         >>> to_index(torch.tensor([0.0, 0.5, 1.0]), 3).tolist()
         [0, 1, 2]
     """

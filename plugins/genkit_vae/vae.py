@@ -54,6 +54,12 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
         torch.Size([4, 1, 28, 28])
     """
 
+    examples = (
+        {"latent_dim": 20},
+        {"latent_dim": 2, "likelihood": {"use": "discretized_logistic"}},
+        {"latent_dim": 2, "likelihood": {"use": "gaussian", "learn_scale": True}},
+    )
+
     def __init__(
         self,
         spec: DataSpec,

@@ -60,7 +60,7 @@ class LevelLogistic(Distribution):
         """Draws values in [0, 1]."""
         shape = torch.Size(sample_shape) + self.location.shape
         u = torch.rand(shape, device=self.location.device).clamp(1e-6, 1 - 1e-6)
-        x = self.location + self.log_scale.exp() * torch.logit(u)
+        x = (self.location + self.log_scale.exp() * torch.logit(u)).detach()
         return (x.clamp(0, 1) * (self.levels - 1)).round() / (self.levels - 1)
 
 

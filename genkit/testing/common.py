@@ -1,0 +1,123 @@
+"""What the checks have in common."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genkit.component import Factory
+from genkit.dataset import Batch, DataSpec, Split, bytes_to_unit
+from genkit.engine.feed import Feed
+from genkit.engine.seeds import random_states
+from genkit.errors import RecipeError
+from genkit.model import GenerativeModel, lacking
+from genkit.recipe.check import resolve
+from genkit.registry import installed
+
+CPU = torch.device("cpu")
+SPECS = {
+    "binary images": DataSpec((1, 12, 12), levels=2, num_classes=3, protocol="binarized at 0.5"),
+    "8-bit colour images": DataSpec((3, 8, 10), levels=256),
+    "vectors": DataSpec((2,)),
+}
+
+
+def factory(kind: str, node: str | Mapping[str, Any]) -> Factory[Any]:
+    """Resolves an installed component as a recipe would.
+
+    Args:
+        kind: Its kind.
+        node: Its name, or a mapping with ``use`` and its options.
+    """
+    return resolve(kind, node, installed())
+
+
+def examples(kind: str, name: str) -> list[Factory[Any]]:
+    """An installed component with the options of each of its own ``examples``."""
+    component = installed().get(kind, name).load()
+    return [factory(kind, {"use": name, **options}) for options in component.examples]
+
+
+def refused(build: Callable[[], Any]) -> bool:
+    """Whether a constructor refuses what it is given, as the contract says: with ``ValueError`` and a reason."""
+    try:
+        build()
+    except (RecipeError, ValueError) as error:
+        reason = str(error)
+    else:
+        return False
+    assert reason, "a constructor that refuses must say what it serves"
+    return True
+
+
+def data_like(spec: DataSpec, size: int, seed: int = 0) -> Tensor:
+    """Examples that fit a spec, with shape :math:`(N, *S)`."""
+    generator = torch.Generator().manual_seed(seed)
+    if spec.levels is None:
+        return torch.randn(size, *spec.shape, generator=generator)
+    return torch.randint(0, spec.levels, (size, *spec.shape), generator=generator).float() / (spec.levels - 1)
+
+
+def batch_like(spec: DataSpec, size: int) -> Batch:
+    """A batch that fits a spec."""
+    labels = torch.arange(size) % spec.num_classes if spec.num_classes else None
+    return Batch(data_like(spec, size), labels)
+
+
+def feed_like(spec: DataSpec, size: int) -> Feed:
+    """A split that fits a spec, as evaluators see it."""
+    if spec.levels is None:
+        return Feed(Split(data_like(spec, size), torch.Tensor.float), CPU)
+    raw = (data_like(spec, size) * 255).round().byte()
+    labels = torch.arange(size) % spec.num_classes if spec.num_classes else None
+    return Feed(Split(raw, bytes_to_unit, labels), CPU)
+
+
+def models_for(requires: tuple[Any, ...]) -> Iterator[tuple[str, GenerativeModel]]:
+    """A small instance of every installed model with the capabilities, on every spec that it serves."""
+    for registration in installed().components("model"):
+        if lacking(registration.load(), requires):
+            continue
+        for build, (name, spec) in itertools.product(examples("model", registration.name), SPECS.items()):
+            made = small_model(build, spec)
+            if made is not None:
+                yield f"{build} on {name}", made
+
+
+def small_model(build: Factory[Any], spec: DataSpec) -> GenerativeModel | None:
+    """A model for a spec; ``None`` if it refuses it."""
+    torch.manual_seed(0)
+    return None if refused(lambda: build(spec)) else build(spec)
+
+
+def same_random_states(before: Mapping[str, Tensor]) -> bool:
+    """Whether the global generators are where they were."""
+    after = random_states(CPU)
+    return all(torch.equal(before[name].nan_to_num(), after[name].nan_to_num()) for name in before)
+
+
+def check_gradients(module: nn.Module, parameters: Iterable[nn.Parameter], what: str) -> None:
+    """Every parameter has a gradient that is finite and not zero throughout."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for parameter in parameters:
+        name = names.get(id(parameter), "a parameter")
+        assert parameter.grad is not None, f"{what}: no gradient reaches {name}"
+        assert torch.isfinite(parameter.grad).all(), f"{what}: the gradient of {name} is not finite"
+        assert parameter.grad.abs().sum() > 0, f"{what}: the gradient of {name} is zero"
+
+
+def check_state_round_trip(module: nn.Module, rebuild: Callable[[], nn.Module], what: str) -> None:
+    """A second instance takes the state of the first, and the state is tensors only."""
+    state = module.state_dict()
+    for name, value in state.items():
+        assert isinstance(value, Tensor), f"{what}: {name} in the state dict is no tensor, so no checkpoint can hold it"
+    other = rebuild()
+    other.load_state_dict(state, strict=True)
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, state[name]), f"{what}: {name} does not survive a state dict"
+    copy.deepcopy(module)

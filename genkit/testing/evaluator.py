@@ -1,0 +1,74 @@
+"""The contract of evaluators."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from genkit.component import Factory
+from genkit.dataset import SplitName, Views
+from genkit.evaluator import Evaluator, Figure, Picture, Subject
+from genkit.model import GenerativeModel
+from genkit.testing.common import factory, feed_like, models_for, refused
+from genkit.testing.sampler import objective_for
+
+
+def check_evaluator(build: Factory[Evaluator]) -> None:
+    """Checks an evaluator with every installed model that it can judge; there must be one.
+
+    Figures are finite and named apart, pictures are images in [0, 1], a second call under the same seed gives the
+    same, and the model is left as it was.
+    """
+    tried = 0
+    for name, model in models_for(build.resolved.requires):
+        if refused(lambda model=model: build(model)):
+            continue
+        tried += 1
+        evaluator, what = build(model), f"{build.name} with {name}"
+        for split in evaluator.splits or (None,):
+            _check_split(evaluator, model, split, what)
+    assert tried, f"{build.name} can judge no installed model"
+
+
+def _check_split(evaluator: Evaluator, model: GenerativeModel, split: SplitName | None, what: str) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    subject = subject_for(model)
+    results, again = _evaluate(evaluator, subject, split), _evaluate(evaluator, subject, split)
+    assert results, f"{what}: neither a figure nor a picture"
+    for kind in (Figure, Picture):
+        names = [result.name for result in results if isinstance(result, kind)]
+        assert len(set(names)) == len(names), f"{what}: two results share a name: {names}"
+    for result, other in zip(results, again, strict=True):
+        _check_result(result, other, what)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), f"{what}: {name} of the model was changed"
+
+
+def subject_for(model: GenerativeModel) -> Subject:
+    """A small subject around a model: what an evaluator is given, with made-up data."""
+    objective = objective_for(model)
+    assert objective is not None, "no installed objective serves this model"
+    sampler = factory("sampler", "prior")(model, objective)
+    splits: tuple[SplitName, ...] = ("train", "validation", "test")
+    data: Views = {split: feed_like(model.spec, 24) for split in splits}
+    return Subject(model.eval(), objective.eval(), sampler, model.spec, data, epoch=1, batch_size=10)
+
+
+def _evaluate(evaluator: Evaluator, subject: Subject, split: SplitName | None) -> list[Figure | Picture]:
+    torch.manual_seed(4)
+    with torch.no_grad():
+        return list(evaluator.evaluate(subject, split))
+
+
+def _check_result(result: Figure | Picture, again: Figure | Picture, what: str) -> None:
+    if isinstance(result, Figure):
+        assert isinstance(again, Figure)
+        assert math.isfinite(result.value), f"{what}: figure {result.name!r} is {result.value}"
+        assert result.value == again.value, f"{what}: figure {result.name!r} does not follow the global seed"
+    else:
+        assert isinstance(again, Picture)
+        assert result.image.dim() == 3, f"{what}: a picture has shape {tuple(result.image.shape)}, not (C, H, W)"
+        assert result.image.shape[0] in (1, 3), f"{what}: a picture has {result.image.shape[0]} channels"
+        assert 0 <= result.image.min() <= result.image.max() <= 1, f"{what}: a picture leaves [0, 1]"
+        assert torch.equal(result.image, again.image), f"{what}: a picture does not follow the global seed"

@@ -1,0 +1,64 @@
+"""The contract of objectives."""
+
+from __future__ import annotations
+
+import torch
+
+from genkit.component import Factory
+from genkit.dataset import Batch
+from genkit.model import GenerativeModel
+from genkit.objective import Loss, Objective, Progress, Turn
+from genkit.testing.common import batch_like, check_gradients, check_state_round_trip, models_for, refused
+
+BATCH = 6
+
+
+def check_objective(build: Factory[Objective]) -> None:
+    """Checks an objective with every installed model that has what it requires; there must be one.
+
+    Turns move known players, losses are finite scalars, terms keep their names, gradients reach every parameter
+    of the player whose turn it is, a loss follows the global seed, and the model is not part of the objective.
+    """
+    tried = 0
+    for name, model in models_for(build.resolved.requires):
+        if refused(lambda model=model: build(model)):
+            continue
+        tried += 1
+        torch.manual_seed(0)
+        objective, what = build(model), f"{build.name} with {name}"
+        own = {id(parameter) for parameter in objective.parameters()}
+        assert not own & {id(p) for p in model.parameters()}, f"{what}: the objective keeps the model as its own"
+        turns = objective.turns(model)
+        assert turns, f"{what}: there is no turn"
+        for turn in turns:
+            _check_turn(objective, model, turn, what)
+        check_state_round_trip(objective, lambda model=model: build(model), what)
+    assert tried, f"no installed model has what {build.name} requires"
+
+
+def _check_turn(objective: Objective, model: GenerativeModel, turn: Turn, what: str) -> None:
+    what = f"{what}, turn {turn.name}"
+    players = objective.players(model)
+    assert turn.player in players, f"{what}: no player is called {turn.player!r}"
+    parameters = [parameter for parameter in players[turn.player] if parameter.requires_grad]
+    assert parameters, f"{what}: the player has nothing to move"
+    batch = batch_like(model.spec, BATCH)
+    before = batch.x.clone()
+    loss, again = (_seeded(turn, batch, epoch) for epoch in (0.5, 0.5))
+    assert loss.total.shape == (), f"{what}: the loss has shape {tuple(loss.total.shape)}"
+    assert torch.isfinite(loss.total), f"{what}: the loss is not finite"
+    assert torch.equal(loss.total, again.total), f"{what}: the loss does not follow the global seed"
+    assert torch.equal(batch.x, before), f"{what}: the batch was changed"
+    for term, value in loss.terms.items():
+        assert value.shape == (), f"{what}: term {term} has shape {tuple(value.shape)}"
+    assert list(_seeded(turn, batch, 7.0).terms) == list(loss.terms), f"{what}: the terms change their names"
+    for parameter in parameters:
+        parameter.grad = None
+    loss.total.backward(inputs=parameters)
+    check_gradients(model, parameters, what)
+
+
+def _seeded(turn: Turn, batch: Batch, epoch: float) -> Loss:
+    torch.manual_seed(3)
+    progress = Progress(torch.tensor(epoch * 10), torch.tensor(epoch))
+    return turn.loss(batch, progress)
