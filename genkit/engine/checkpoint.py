@@ -88,7 +88,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if facts.get("format") != FORMAT:
             raise CheckpointError(f"checkpoint {folder} has format {facts.get('format')}, this genkit reads {FORMAT}")
         return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / STATE), facts)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"checkpoint {folder} is damaged: {error}") from error
 
 

@@ -63,6 +63,8 @@ class Feed:
         yield from self._gather(order[skip * batch_size : end], batch_size, seed=order_seed)
 
     def _gather(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+        if not len(order):
+            return
         if self.resident is None:
             yield from self._stream(order, batch_size, seed)
             return

@@ -17,7 +17,7 @@ from genkit.errors import UsageError
 from genkit.recipe import Recipe
 from genkit.registry import Registry
 
-DISTRIBUTIONS = ("torch", "torchvision", "numpy", "safetensors", "pydantic", "pluggy")
+DISTRIBUTIONS = ("torchvision", "numpy", "safetensors", "pydantic", "pluggy")
 
 
 class RunFolder:
@@ -82,7 +82,7 @@ def describe_environment(recipe: Recipe, device: torch.device, registry: Registr
         },
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in DISTRIBUTIONS},
+        "packages": {name: metadata.version(name) for name in DISTRIBUTIONS} | {"torch": torch.__version__},
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "seed": recipe.seed,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,15 @@ class Ledger:
             self._rows = row.new_empty(self.capacity, len(row))
         self._rows[self._filled].copy_(row)
         self._filled += 1
+
+    def state(self) -> dict[str, Any]:
+        """The running sums of what has been read, for a checkpoint."""
+        return {"names": list(self.names), "window": asdict(self.window), "epoch": asdict(self.epoch)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`state` returned."""
+        self.names = tuple(state["names"])
+        self.window, self.epoch = Means(**state["window"]), Means(**state["epoch"])
 
     def read(self, step: int) -> None:
         """Brings the waiting rows to the host, which waits for the device here and nowhere else.

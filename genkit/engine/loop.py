@@ -26,7 +26,7 @@ from genkit.engine.checkpoint import (
 from genkit.engine.device import matmul_precision
 from genkit.engine.folder import RunFolder, device_name
 from genkit.engine.judge import Best, Judge
-from genkit.engine.ledger import Ledger, Means
+from genkit.engine.ledger import Ledger
 from genkit.engine.seeds import derive_seed, random_states, restore_random_states, seed_all
 from genkit.engine.step import TrainStep
 from genkit.engine.stop import StopRequest
@@ -291,8 +291,7 @@ class Trainer:
             "recipe": self.assembly.recipe.to_plain(),
             "position": asdict(self.position),
             "best": None if self.judge.best is None else asdict(self.judge.best),
-            "window": asdict(self.ledger.window),
-            "epoch": asdict(self.ledger.epoch),
+            "ledger": self.ledger.state(),
             "latest": [asdict(record) for record in self.latest.values()],
             "optimizer_numbers": numbers,
         }
@@ -314,7 +313,7 @@ class Trainer:
             player.load_state(_below(f"optimizer.{name}.", state), facts["optimizer_numbers"][name])
         self.position = Position(**facts["position"])
         self.judge.best = None if facts["best"] is None else Best(**facts["best"])
-        self.ledger.window, self.ledger.epoch = Means(**facts["window"]), Means(**facts["epoch"])
+        self.ledger.load_state(facts["ledger"])
         self.latest = {(r["split"], r["name"]): Record(**r) for r in facts["latest"]}
         restore_random_states(_below("random.", state), self.assembly.device)
 

@@ -98,7 +98,7 @@ class _Checker:
             if name not in raw and option.required:
                 found.append(((name,), f"this key is missing: {option.type_text()}. {option.description}".rstrip()))
                 continue
-            given = raw[name] if name in raw else to_plain(option.default)
+            given = _named(option, raw[name]) if name in raw else to_plain(option.default)
             try:
                 values[name] = option.adapter.validate_json(json.dumps(given), strict=True, context=self)
             except ValidationError as error:
@@ -109,7 +109,9 @@ class _Checker:
         """Checks one nested component. Pydantic calls this; its error carries ours to the top."""
         node = {"use": raw} if isinstance(raw, str) else raw
         if not isinstance(node, Mapping) or not isinstance(node.get("use"), str):
-            raise _nested([((), f"a {kind} is wanted, as a name or as {{use: name, ...}}; {raw!r} given")])
+            raise _nested(
+                [((), f"the name of a component of kind {kind} is wanted, or {{use: name, ...}}; {raw!r} given")]
+            )
         try:
             component = self.registry.get(kind, node["use"]).load()
         except (UsageError, PluginError) as error:
@@ -118,6 +120,13 @@ class _Checker:
         if found:
             raise _nested(found)
         return Factory(node["use"], values, component)
+
+
+def _named(option: Option, given: Any) -> Any:
+    """Options without a name are options of the default component: ``optimizer: {lr: 3e-4}``."""
+    if isinstance(option.default, Factory) and isinstance(given, Mapping) and "use" not in given:
+        return {"use": option.default.name, **given}
+    return given
 
 
 def _outlined(inline: str, known: Mapping[str, Option], raw: Any) -> Any:

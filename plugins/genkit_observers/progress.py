@@ -52,7 +52,7 @@ class LineDisplay:
     @hookimpl
     def on_epoch_end(self, report: EpochEnd) -> None:
         """Prints the epoch's means."""
-        terms = "  ".join(f"{r.name} {format_value(r)}" for r in report.records)
+        terms = "  ".join(f"{r.name} {format_value(r)}" for r in report.records if r.unit != "bits/dim")
         self.line(f"epoch {report.epoch}/{self.epochs}  {report.seconds:.1f} s  {terms}")
 
     @hookimpl

@@ -1,0 +1,71 @@
+"""Batches: every example once an epoch, in an order that only the seed and the epoch decide."""
+
+import functools
+import operator
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from genkit import Split
+from genkit.engine.feed import Feed
+
+CPU = torch.device("cpu")
+SIZE = 10
+
+
+class Streamed(Dataset):
+    def __len__(self):
+        return SIZE
+
+    def __getitem__(self, index):
+        return torch.tensor([index], dtype=torch.uint8), index % 3
+
+
+@pytest.fixture(params=["resident", "streamed", "workers"])
+def feed(request):
+    if request.param == "resident":
+        values = torch.arange(SIZE, dtype=torch.uint8).view(-1, 1)
+        return Feed(Split(values, torch.Tensor.float, torch.arange(SIZE) % 3), CPU)
+    return Feed(Split(Streamed(), torch.Tensor.float), CPU, workers=2 * (request.param == "workers"))
+
+
+def seen(batches):
+    return [[int(v) for v in batch.x.flatten()] for batch in batches]
+
+
+def test_every_example_once(feed):
+    batches = seen(feed.epoch(4, seed=1, epoch=0))
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert sorted(functools.reduce(operator.iadd, batches, [])) == list(range(SIZE))
+
+
+def test_order_is_the_seeds_and_the_epochs(feed):
+    first = seen(feed.epoch(4, seed=1, epoch=0))
+    assert seen(feed.epoch(4, seed=1, epoch=0)) == first
+    assert seen(feed.epoch(4, seed=1, epoch=1)) != first
+    assert seen(feed.epoch(4, seed=2, epoch=0)) != first
+
+
+def test_skipping_goes_on_where_it_left(feed):
+    assert seen(feed.epoch(4, seed=1, epoch=3, skip=2)) == seen(feed.epoch(4, seed=1, epoch=3))[2:]
+    assert seen(feed.epoch(4, seed=1, epoch=3, skip=3)) == []
+
+
+def test_last_batch_can_be_dropped(feed):
+    assert seen(feed.epoch(4, seed=1, epoch=0, drop_last=True)) == seen(feed.epoch(4, seed=1, epoch=0))[:2]
+    assert (feed.steps(4, True), feed.steps(4, False)) == (2, 3)
+
+
+def test_evaluation_order_is_fixed_and_labels_follow(feed):
+    batches = list(feed.batches(4))
+    assert seen(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert batches[1].labels.tolist() == [1, 2, 0, 1]
+
+
+def test_reading_moves_no_global_random_number(feed):
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    list(feed.epoch(4, seed=1, epoch=0))
+    assert torch.equal(torch.rand(1), expected)
