@@ -14,6 +14,9 @@ from genkit.errors import Problem, RecipeError
 
 K = TypeVar("K")
 
+#: What a constructor raises for options that it cannot serve; torch says so of sizes that no memory holds.
+REFUSALS = (ValueError, MemoryError, OverflowError, RuntimeError)
+
 
 class Component(ABC):
     """Abstract base of everything that a recipe can name.
@@ -93,8 +96,8 @@ class Factory(Generic[K]):
         """
         try:
             return self.resolved(*supplied, **self.options)
-        except ValueError as error:
-            raise RecipeError([Problem(self.path, f"{self.name}: {error}", self.location)]) from error
+        except REFUSALS as error:
+            raise RecipeError([Problem(self.path, f"{self.name}: {_first_line(error)}", self.location)]) from error
 
     @property
     def resolved(self) -> type[K]:
@@ -155,6 +158,11 @@ def use(name: str, /, **options: Any) -> Any:
         {'use': 'mlp', 'hidden_dims': [8]}
     """
     return Factory(name, options)
+
+
+def _first_line(error: BaseException) -> str:
+    """An error's message without the stack that torch's carry below it."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def to_plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ Each plugin is loaded on its own: one that is broken is reported and the rest wo
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -73,7 +74,8 @@ class Registration:
         """
         module, _, attribute = self.target.partition(":")
         try:
-            cls = getattr(importlib.import_module(module), attribute)
+            found: Any = importlib.import_module(module)
+            cls: Any = functools.reduce(getattr, attribute.split("."), found)
         except Exception as error:
             raise PluginError(f"{self.label} cannot be imported: {_reason(error)}") from error
         problem = conformance(cls, self.kind)
@@ -90,8 +92,10 @@ class Registration:
     def summary(self) -> str:
         """The first line of the class's docstring, searched in its source: importing or parsing it takes too long."""
         module, _, attribute = self.target.partition(":")
-        match = re.search(rf'^class {attribute}\b[^:]*:\s+r?"""(.+)$', _source(module), re.MULTILINE)
-        return match[1].removesuffix('"""') if match else ""
+        name = attribute.rpartition(".")[2]
+        header = rf"^\s*class {name}\b[^:]*:(?:[ \t]*#.*)?\s+"
+        match = re.search(header + r"[rR]?(\"\"\"|''')\s*(.*?)\s*(?:\1|$)", _source(module), re.MULTILINE)
+        return match[2] if match else ""
 
 
 @dataclass
@@ -171,8 +175,9 @@ def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint]) -> Regi
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     registry = Registry(manager)
-    found = [(Plugin(entry.name, entry.module, *_distribution(entry.dist)), entry) for entry in entry_points]
-    for plugin, entry in sorted(found, key=lambda f: (f[0].distribution != OWN_DISTRIBUTION, f[0].name)):
+    # the same distribution can be found twice, installed and beside its source
+    found = {Plugin(entry.name, entry.module, *_distribution(entry.dist)): entry for entry in entry_points}
+    for plugin, entry in sorted(found.items(), key=lambda f: (f[0].distribution != OWN_DISTRIBUTION, f[0].name)):
         registry.plugins.append(_load(registry, plugin, entry))
     return registry
 
@@ -186,7 +191,7 @@ def _load(registry: Registry, plugin: Plugin, entry_point: importlib.metadata.En
         manager.check_pending()
         others = [other for other in manager.get_plugins() if other is not module]
         manager.subset_hook_caller("register_components", others)(register=Registrar(registry, plugin))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         registry.discard(plugin)
         manager.unregister(name=f"{plugin.distribution}:{plugin.name}")
         return replace(plugin, error=_reason(error))
@@ -240,9 +245,18 @@ def conformance(cls: Any, kind: str | None = None) -> str:
     return _schema_problem(cls)
 
 
+def constructor_parameters(cls: type) -> list[inspect.Parameter]:
+    """The parameters of a class's constructor; none where it has no constructor of its own."""
+    if cls.__init__ is object.__init__:
+        return []
+    return list(inspect.signature(cls.__init__).parameters.values())[1:]
+
+
 def _schema_problem(cls: type[Component]) -> str:
-    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+    for parameter in constructor_parameters(cls):
         where = f"{cls.__qualname__}.__init__ parameter {parameter.name!r}"
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and not _is_own_constructor(cls):
+            return f"{cls.__qualname__} has no constructor: write __init__, even if it only calls super().__init__()"
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             return f"{where}: *args and **kwargs hide what a recipe may say; name each option, keyword-only"
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
@@ -254,6 +268,12 @@ def _schema_problem(cls: type[Component]) -> str:
     return ""
 
 
+def _is_own_constructor(cls: type) -> bool:
+    """Whether a constructor comes from a component's class, not from a library that it builds on."""
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+    return issubclass(owner, Component)
+
+
 @cache
 def _distribution(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
     """Name and version; read once, since each reading parses the whole metadata."""
@@ -262,21 +282,23 @@ def _distribution(distribution: importlib.metadata.Distribution | None) -> tuple
     return distribution.name, distribution.version
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """One line for an exception: its type, its message and the last line of code it passed."""
     if isinstance(error, PluginError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    message = str(error)
+    if isinstance(error, SyntaxError):
+        message, place = error.msg, f" ({error.filename}:{error.lineno})"
+    return " ".join(f"{type(error).__name__}: {message}{place}".split())
 
 
 @cache
 def _source(module: str) -> str:
+    """A module's source; nothing if it has none that can be read, whatever its package does when it is imported."""
     try:
         spec = importlib.util.find_spec(module)
-    except ImportError:
+        return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    except Exception:
         return ""
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return ""
-    return Path(spec.origin).read_text(encoding="utf-8")

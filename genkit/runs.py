@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +65,7 @@ def run(
         UsageError: The request cannot be served: see :class:`genkit.RecipeError` for the recipe.
         GenkitError: The run failed.
     """
-    folder = RunFolder(Path(runs) / (name or default_name(recipe)))
+    folder = RunFolder(Path(runs) / _checked_name(default_name(recipe) if name is None else name))
     checked = load_recipe(recipe, overrides)
     folder.check_free()
     where = choose_device(device)
@@ -101,6 +102,12 @@ def _train(assembly: Assembly, folder: RunFolder, checkpoint: Any = None) -> Run
     finally:
         for observer in observers:
             manager.unregister(observer)
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[\w][\w .+=-]*", name):
+        raise UsageError(f"run name {name!r}: one folder's name is wanted, of letters, digits and any of '_ .+=-'")
+    return name
 
 
 def default_name(recipe: str | Path | Mapping[str, Any]) -> str:
@@ -157,6 +164,11 @@ class Run:
         self.recipe = recipe
         self.device = device
         self.checkpoint_name = checkpoint or ("best" if folder.best.is_dir() else "last")
+        there = [path.name for path in (folder.best, folder.last) if path.is_dir()]
+        if self.checkpoint_name not in there:
+            raise UsageError(
+                f"{folder.path} has no checkpoint {self.checkpoint_name!r}{closest(self.checkpoint_name, there)}"
+            )
 
     @cached_property
     def _loaded(self) -> Any:
@@ -250,6 +262,10 @@ def _sampler(node: str | Mapping[str, Any], recipe: Recipe) -> Factory[Any]:
 def _with_evaluators(recipe: Recipe, names: Sequence[str], overrides: Sequence[str]) -> Recipe:
     """The recipe with just these evaluators, each with the overrides that it has a key for."""
     plain = recipe.to_plain()
+    known = [*plain["evaluate"], *installed().names("evaluator")]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"the recipe has no evaluator {name!r}, and none is installed{closest(name, known)}")
     entries = {name: plain["evaluate"].get(name, {"use": name}) for name in names} if names else plain["evaluate"]
     draft = load_recipe({**plain, "evaluate": entries, "train": {**plain["train"], "best": "none"}})
     assignments = []

@@ -48,11 +48,11 @@ def schema(
 ) -> None:
     """Prints the JSON Schema of all recipes that the installed plugins allow, for editors to complete them."""
     from genkit.errors import UsageError
-    from genkit.recipe import Recipe
+    from genkit.recipe import Entry, Recipe
     from genkit.recipe.schema import json_schema
     from genkit.registry import installed
 
-    text = json.dumps(json_schema(installed(), Recipe), indent=2)
+    text = json.dumps(json_schema(installed(), Recipe, [Entry]), indent=2)
     if output is None:
         typer.echo(text)
         return

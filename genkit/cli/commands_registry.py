@@ -72,7 +72,9 @@ def describe(
     name: Annotated[str, typer.Argument(help="A component's name.")],
 ) -> None:
     """Shows a component: what it is, its recipe keys, what it can do or needs, and a recipe snippet."""
-    from genkit.cli.describe import describe_component
     from genkit.registry import installed
 
-    describe_component(installed().get(kind, name))
+    registration = installed().get(kind, name)  # before torch is imported: a misspelt name is told at once
+    from genkit.cli.describe import describe_component
+
+    describe_component(registration)

@@ -26,7 +26,7 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         raise UsageError(f"device {name!r}: auto, cpu, cuda, cuda:1 or mps is wanted") from None
     there = {
-        "cpu": True,
+        "cpu": device.index in (None, 0),
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }

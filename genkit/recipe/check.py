@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,14 +73,14 @@ class _Checker:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self.beside: Iterable[str] = ()
 
     def section(self, owner: type[S], raw: Any) -> S:
         """Checks a part of the recipe with keys of its own. Pydantic calls this, as :meth:`resolve`."""
-        if isinstance(raw, Section):
-            raw = raw.to_plain()
         known = options_of(owner)
         if owner.inline:
             raw = _outlined(owner.inline, known, raw)
+            self.beside = [name for name in known if name != owner.inline]
         if not isinstance(raw, Mapping):
             raise _nested([((), f"a mapping of keys is wanted, {raw!r} given")])
         values, found = self.options(known, raw)
@@ -88,21 +88,25 @@ class _Checker:
             raise _nested([(path[1:] if path[:1] == (owner.inline,) else path, message) for path, message in found])
         return owner(**values)
 
-    def options(self, known: Mapping[str, Option], raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Found]]:
-        """Checks every option of one owner, defaults included."""
+    def options(
+        self, known: Mapping[str, Option], raw: Mapping[str, Any], beside: Iterable[str] = ()
+    ) -> tuple[dict[str, Any], list[Found]]:
+        """Checks every option of one owner, defaults included; ``beside`` are keys that its section takes."""
         found: list[Found] = [
-            ((key,), f"there is no such key{closest(str(key), known)}") for key in raw if key not in known
+            ((key,), f"there is no such key{closest(str(key), [*known, *beside])}") for key in raw if key not in known
         ]
         values: dict[str, Any] = {}
         for name, option in known.items():
             if name not in raw and option.required:
                 found.append(((name,), f"this key is missing: {option.type_text()}. {option.description}".rstrip()))
                 continue
-            given = _named(option, raw[name]) if name in raw else to_plain(option.default)
+            given = _completed(option, raw[name]) if name in raw else option.default
             try:
-                values[name] = option.adapter.validate_json(json.dumps(given), strict=True, context=self)
+                values[name] = option.adapter.validate_json(json.dumps(to_plain(given)), strict=True, context=self)
+            except TypeError:
+                found.append(((name,), f"{given!r} is nothing that a recipe can hold"))
             except ValidationError as error:
-                found += [((name, *path), message) for path, message in _explain(error, given)]
+                found += [((name, *path), message) for path, message in _explain(error, to_plain(given))]
         return values, found
 
     def resolve(self, kind: str, raw: Any) -> Factory[Any]:
@@ -116,16 +120,17 @@ class _Checker:
             component = self.registry.get(kind, node["use"]).load()
         except (UsageError, PluginError) as error:
             raise _nested([(("use",), str(error))]) from error
-        values, found = self.options(options_of(component), {k: v for k, v in node.items() if k != "use"})
+        beside, self.beside = self.beside, ()
+        values, found = self.options(options_of(component), {k: v for k, v in node.items() if k != "use"}, beside)
         if found:
             raise _nested(found)
         return Factory(node["use"], values, component)
 
 
-def _named(option: Option, given: Any) -> Any:
-    """Options without a name are options of the default component: ``optimizer: {lr: 3e-4}``."""
+def _completed(option: Option, given: Any) -> Any:
+    """Options without a name change those of the default component: ``optimizer: {lr: 3e-4}``."""
     if isinstance(option.default, Factory) and isinstance(given, Mapping) and "use" not in given:
-        return {"use": option.default.name, **given}
+        return {**option.default.to_plain(), **given}
     return given
 
 
@@ -160,7 +165,9 @@ def _explain(error: ValidationError, given: Any) -> Iterator[Found]:
         else:
             messages.setdefault(path, []).append(_sentence(item))
     for path, texts in messages.items():
-        yield path, " or ".join(dict.fromkeys(texts))
+        # a union complains of each of its members: what is wrong deeper down says more
+        if not any(len(other) > len(path) and other[: len(path)] == path for other in messages):
+            yield path, " or ".join(dict.fromkeys(texts))
 
 
 def _written_path(location: tuple[Any, ...], given: Any) -> KeyPath:

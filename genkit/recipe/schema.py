@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from types import UnionType
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 
 from genkit.component import Factory, Section, to_plain
 from genkit.errors import PluginError
-from genkit.registry import Registration, Registry
+from genkit.registry import Registration, Registry, constructor_parameters
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 _REQUIRED = inspect.Parameter.empty
@@ -55,26 +55,32 @@ def options_of(owner: type) -> dict[str, Option]:
     Raises:
         PluginError: An annotation cannot be resolved or checked.
     """
+    parameters = [p for p in constructor_parameters(owner) if p.kind is p.KEYWORD_ONLY]
+    if not parameters:
+        return {}
+    hints = _hints(owner)
+    described = describe_arguments(inspect.getdoc(owner) or "")
+    made = {f.name: f.default_factory() for f in _fields(owner) if f.default_factory is not MISSING}
+    return {
+        p.name: Option(
+            name=p.name,
+            annotation=hints[p.name],
+            default=made.get(p.name, p.default),
+            description=described.get(p.name, ""),
+            adapter=_adapter(owner, p.name, hints[p.name]),
+        )
+        for p in parameters
+    }
+
+
+def _hints(owner: type) -> dict[str, Any]:
     try:
-        hints = get_type_hints(owner.__init__, include_extras=True)
+        return get_type_hints(owner.__init__, include_extras=True)
     except NameError as error:
         raise PluginError(
             f"{owner.__module__}.{owner.__qualname__}: {error}; a constructor's annotations are read when the program "
             "runs, so import what they name outside TYPE_CHECKING"
         ) from error
-    described = describe_arguments(inspect.getdoc(owner) or "")
-    made = {f.name: f.default_factory() for f in _fields(owner) if f.default_factory is not MISSING}
-    return {
-        name: Option(
-            name,
-            hints[name],
-            made.get(name, p.default),
-            described.get(name, ""),
-            _adapter(owner, name, hints[name]),
-        )
-        for name, p in inspect.signature(owner.__init__).parameters.items()
-        if p.kind is p.KEYWORD_ONLY
-    }
 
 
 def _fields(owner: type) -> tuple[Any, ...]:
@@ -153,29 +159,43 @@ def _bound_text(meta: Any) -> str:
     return ", ".join(texts)
 
 
-def json_schema(registry: Registry, recipe: type[Section]) -> dict[str, Any]:
-    """The JSON Schema of all recipes that the registry's components allow, for editors."""
+def json_schema(registry: Registry, recipe: type[Section], inlined: Sequence[type[Section]] = ()) -> dict[str, Any]:
+    """The JSON Schema of all recipes that the registry's components allow, for editors.
+
+    No key is required anywhere: a recipe may take it from the one that it extends.
+
+    Args:
+        registry: Its components become the alternatives of each kind.
+        recipe: The recipe.
+        inlined: Sections whose keys are written beside those of a component.
+    """
+    beside = {_inline_kind(section): _own_properties(section) for section in inlined}
     definitions: dict[str, Any] = {}
     for registration in registry.components():
         key = f"{registration.kind}.{registration.name}"
-        definitions[key] = _component_schema(registration)
+        definitions[key] = _component_schema(registration, beside.get(registration.kind, {}))
         alternatives = definitions.setdefault(registration.kind, {"anyOf": [{"enum": []}]})["anyOf"]
         alternatives[0]["enum"].append(registration.name)
         alternatives.append({"$ref": f"#/$defs/{key}"})
     schema = _object_schema(options_of(recipe))
-    schema["properties"]["extends"] = {
-        "type": "string",
-        "description": "Path of the recipe that this one changes.",
-    }
-    schema["required"] = []  # a recipe may take any key from the one it extends
+    schema["properties"]["extends"] = {"type": "string", "description": "Path of the recipe that this one changes."}
     meta = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": meta, "title": "genkit recipe", **schema, "$defs": definitions}
 
 
-def _component_schema(registration: Registration) -> dict[str, Any]:
+def _inline_kind(section: type[Section]) -> str:
+    (component,) = get_args(options_of(section)[section.inline].annotation)
+    return component.kind
+
+
+def _own_properties(section: type[Section]) -> dict[str, Any]:
+    options = options_of(section)
+    return {name: _option_schema(option) for name, option in options.items() if name != section.inline}
+
+
+def _component_schema(registration: Registration, beside: Mapping[str, Any]) -> dict[str, Any]:
     schema = _object_schema(options_of(registration.load()))
-    schema["properties"] = {"use": {"const": registration.name}, **schema["properties"]}
-    schema["required"] = ["use", *schema["required"]]
+    schema["properties"] = {"use": {"const": registration.name}, **schema["properties"], **beside}
     return {**schema, "description": registration.summary}
 
 
@@ -183,7 +203,6 @@ def _object_schema(options: Mapping[str, Option]) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {name: _option_schema(option) for name, option in options.items()},
-        "required": [name for name, option in options.items() if option.required],
         "additionalProperties": False,
     }
 
@@ -213,14 +232,6 @@ def _type_schema(annotation: Any) -> dict[str, Any]:
 
 
 def _section_schema(section: type[Section]) -> dict[str, Any]:
-    options = dict(options_of(section))
-    inline = options.pop(section.inline, None)
-    schema = _object_schema(options)
-    if inline is None:
-        return schema
-    beside = {
-        "type": "object",
-        "properties": {"use": {"type": "string"}, **schema["properties"]},
-        "required": ["use"],
-    }
-    return {"anyOf": [_type_schema(inline.annotation), beside]}
+    if not section.inline:
+        return _object_schema(options_of(section))
+    return {"anyOf": [{"$ref": f"#/$defs/{_inline_kind(section)}"}, {"type": "null"}]}

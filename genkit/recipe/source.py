@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,45 @@ KeyPath = tuple[Key, ...]
 
 MAX_NODES = 20_000  # an alias can repeat itself exponentially; no recipe comes near this
 MAX_DEPTH = 60
+TOO_DEEP = "the recipe is too large or too deep, or an alias refers to itself"
 COMMAND_LINE = "command line"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML whose plain scalars follow YAML 1.2: ``3e-4`` is a number, ``on`` and ``no`` are words."""
+    """YAML whose plain scalars follow YAML 1.2: ``3e-4`` is a number, ``on`` and ``no`` are words."""
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012  (PyYAML's own protocol)
 
 
-for _tag, _pattern, _first in (
+_TAG = "tag:yaml.org,2002:"
+for _name, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
     (
         "float",
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         list("-+.0123456789"),
     ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), _first)
+
+#: The only tags that are read, and what makes a value of each; no tag ever runs code.
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    f"{_TAG}null": lambda text: None,
+    f"{_TAG}bool": lambda text: {"true": True, "false": False}[text.lower()],
+    f"{_TAG}int": lambda text: _machine_int(text),
+    f"{_TAG}float": lambda text: float(re.sub(r"\.(?=inf|nan)", "", text.lower())),
+    f"{_TAG}str": str,
+}
+_COLLECTIONS = (f"{_TAG}map", f"{_TAG}seq")
+
+
+def _machine_int(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 2**63:
+        raise ValueError("too large")
+    return value
 
 
 @dataclass
@@ -68,16 +87,21 @@ class Source:
         if not equals or not name.strip():
             raise _problem(assignment, "an override is written key.path=value", COMMAND_LINE)
         value = _parse(text, COMMAND_LINE, (), {})
-        *owners, last = keys = tuple(int(key) if key.isdigit() else key for key in name.strip().split("."))
+        *owners, last = name.strip().split(".")
+        if not all((*owners, last)):
+            raise _problem(assignment, "an override is written key.path=value, with no empty key", COMMAND_LINE)
         owner: Any = self.values
-        for depth, key in enumerate(owners, start=1):
-            owner = _descend(owner, key, keys[:depth])
-        if value is None and owners and isinstance(owner, dict):
-            owner.pop(str(last), None)
-            return
-        _put(owner, last, value, keys)
-        self.places = {path: place for path, place in self.places.items() if path[: len(keys)] != keys}
-        self.places[keys] = f"{COMMAND_LINE} {assignment}"
+        path: KeyPath = ()
+        for word in owners:
+            path = (*path, _key(owner, word, path))
+            owner = _descend(owner, path)
+        path = (*path, _key(owner, last, path))
+        self.places = {place: where for place, where in self.places.items() if place[: len(path)] != path}
+        if value is None and isinstance(owner, dict):
+            owner.pop(path[-1], None)
+        else:
+            owner[path[-1]] = value
+            self.places[path] = f"{COMMAND_LINE} {assignment}"
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Source:
@@ -100,50 +124,52 @@ def from_values(values: Mapping[str, Any], overrides: Sequence[str] = (), name: 
     return source
 
 
-def _read_with_parents(path: Path, children: tuple[Path, ...]) -> Source:
+def _read_with_parents(path: Path, children: tuple[Path, ...], named_at: str = "") -> Source:
+    """Reads a file and what it extends; ``named_at`` is where a child names it."""
     if path.resolve() in children:
-        raise _problem("extends", "this recipe extends itself", str(children[-1]))
+        raise _problem("extends", f"{path} extends itself", named_at)
     places: dict[KeyPath, str] = {}
-    values = _parse(_text(path), str(path), (), places)
+    values = _parse(_text(path, named_at), str(path), (), places)
     if values is None:
         raise _problem("", "the recipe is empty", str(path))
     if not isinstance(values, dict):
         raise _problem("", f"a recipe is a mapping of keys, {type(values).__name__} given", str(path))
     places[()] = str(path)
     child = Source(values, places)
-    parent_name = values.pop("extends", None)
+    parent_name, here = values.pop("extends", None), child.place(("extends",))
     if parent_name is None:
         return child
     if not isinstance(parent_name, str):
-        raise _problem("extends", f"the path of one recipe is wanted, {parent_name!r} given", child.place(("extends",)))
-    return _merge(_read_with_parents(path.parent / parent_name, (*children, path.resolve())), child)
+        raise _problem("extends", f"the path of one recipe is wanted, {parent_name!r} given", here)
+    return _merge(_read_with_parents(path.parent / parent_name, (*children, path.resolve()), here), child)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, named_at: str) -> str:
+    where, what = (named_at, f"recipe {path}") if named_at else (str(path), "recipe")
+    key = "extends" if named_at else ""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         beside = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise _problem("", f"there is no such recipe{closest(path.name, beside)}", str(path)) from None
+        raise _problem(key, f"there is no such {what}{closest(path.name, beside)}", where) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise _problem("", f"the recipe cannot be read: {error}", str(path)) from error
+        raise _problem(key, f"the {what} cannot be read: {error}", where) from error
 
 
 def _parse(text: str, name: str, path: KeyPath, places: dict[KeyPath, str]) -> Any:
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
+        node = yaml.compose(text, _Loader)
         if node is None:
             return None
-        reader = _Reader(loader, name, places)
+        reader = _Reader(name, places)
         values = reader.read(node, path)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark and name != COMMAND_LINE else name
         what = getattr(error, "problem", None) or str(error)
-        raise _problem("", f"this is not YAML: {what}", where) from error
-    finally:
-        loader.dispose()
+        raise _problem("", f"this is not YAML: {' '.join(what.split())}", where) from error
+    except RecursionError as error:
+        raise _problem("", TOO_DEEP, name) from error
     if reader.problems:
         raise RecipeError(reader.problems)
     return values
@@ -152,8 +178,7 @@ def _parse(text: str, name: str, path: KeyPath, places: dict[KeyPath, str]) -> A
 class _Reader:
     """Turns YAML nodes into plain values, noting where each key stands and which are given twice."""
 
-    def __init__(self, loader: _Loader, name: str, places: dict[KeyPath, str]) -> None:
-        self.loader = loader
+    def __init__(self, name: str, places: dict[KeyPath, str]) -> None:
         self.name = name
         self.places = places
         self.problems: list[Problem] = []
@@ -162,13 +187,21 @@ class _Reader:
     def read(self, node: yaml.Node, path: KeyPath) -> Any:
         self.num_nodes += 1
         if self.num_nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            raise _problem("", "the recipe is too large or too deep, or an alias refers to itself", self.name)
+            raise _problem("", TOO_DEEP, self.name)
         self.places.setdefault(path, self.place(node))
+        if node.tag not in _SCALARS and node.tag not in _COLLECTIONS:
+            return self.refuse(node, path, f"the tag {node.tag!r} is not read; only plain values are")
         if isinstance(node, yaml.MappingNode):
             return self.read_mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self.loader.construct_object(node)
+        try:
+            return _SCALARS[node.tag](node.value)
+        except (ValueError, KeyError):
+            return self.refuse(node, path, f"{node.value[:40]!r} is no {node.tag.removeprefix(_TAG)} that can be used")
+
+    def refuse(self, node: yaml.Node, path: KeyPath, message: str) -> None:
+        self.problems.append(Problem(dotted(path), message, self.place(node)))
 
     def read_mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -176,8 +209,7 @@ class _Reader:
             key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else repr(key_node.tag)
             here = (*path, key)
             if key in values:
-                message = f"this key is given twice, first at {self.places[here]}"
-                self.problems.append(Problem(dotted(here), message, self.place(key_node)))
+                self.refuse(key_node, here, f"this key is given twice, first at {self.places[here]}")
                 continue
             self.places[here] = self.place(key_node)
             values[key] = self.read(value_node, here)
@@ -213,30 +245,27 @@ def _swaps(under: dict[str, Any], over: dict[str, Any]) -> bool:
     return "use" in over and over["use"] != under.get("use", over["use"])
 
 
-def _descend(owner: Any, key: Key, path: KeyPath) -> Any:
-    """Steps into ``owner[key]``, making a mapping where there is none; a bare name becomes ``{use: name}``."""
-    value = owner.get(str(key)) if isinstance(owner, dict) else owner[_index(owner, key, path)]
+def _key(owner: Any, word: str, path: KeyPath) -> Key:
+    """The key that a word of an override stands for in its owner: an index in a list, itself in a mapping."""
+    if isinstance(owner, dict):
+        return word
+    if not re.fullmatch("[0-9]+", word) or int(word) >= len(owner):
+        here = dotted((*path, word))
+        raise _problem(here, f"an index from 0 to {len(owner) - 1} is wanted, {word!r} given", COMMAND_LINE)
+    return int(word)
+
+
+def _descend(owner: Any, path: KeyPath) -> Any:
+    """Steps into an owner, making a mapping where there is none; a bare name becomes ``{use: name}``."""
+    value = owner.get(path[-1]) if isinstance(owner, dict) else owner[path[-1]]
     if value is None:
         value = {}
     elif isinstance(value, str):
         value = {"use": value}
     elif not isinstance(value, dict | list):
         raise _problem(dotted(path), f"has no keys below it: it is {value!r}", COMMAND_LINE)
-    _put(owner, key, value, path)
+    owner[path[-1]] = value
     return value
-
-
-def _put(owner: dict[Any, Any] | list[Any], key: Key, value: Any, path: KeyPath) -> None:
-    if isinstance(owner, dict):
-        owner[str(key)] = value
-    else:
-        owner[_index(owner, key, path)] = value
-
-
-def _index(owner: list[Any], key: Key, path: KeyPath) -> int:
-    if not isinstance(key, int) or key >= len(owner):
-        raise _problem(dotted(path), f"an index from 0 to {len(owner) - 1} is wanted, {key!r} given", COMMAND_LINE)
-    return key
 
 
 def dotted(path: KeyPath) -> str:
