@@ -1,0 +1,48 @@
+"""How long the commands that must be instant take, against importing typer and rich alone.
+
+Run it with ``python tests/benchmarks/startup.py`` on a quiet machine. Each round starts every program once, in
+turn; the figure is the ratio of medians, with the quartiles of the ratios of single rounds.
+"""
+
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+ROUNDS = 30
+GENKIT = shutil.which("genkit") or "genkit"
+FLOOR = [sys.executable, "-c", "import typer, rich"]
+PROGRAMS = {
+    "genkit --help": [GENKIT, "--help"],
+    "genkit list-plugins": [GENKIT, "list-plugins"],
+    "genkit list-plugins --json": [GENKIT, "list-plugins", "--json"],
+    "genkit --show-completion bash": [GENKIT, "--show-completion", "bash"],
+}
+
+
+def seconds(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    for command in (FLOOR, *PROGRAMS.values()):
+        seconds(command)  # fills the file cache
+    times = {name: [] for name in ("floor", *PROGRAMS)}
+    for _ in range(ROUNDS):
+        times["floor"].append(seconds(FLOOR))
+        for name, command in PROGRAMS.items():
+            times[name].append(seconds(command))
+    floor = statistics.median(times["floor"])
+    print(f"importing typer and rich alone: {1000 * floor:.0f} ms")
+    for name in PROGRAMS:
+        ratios = [own / base for own, base in zip(times[name], times["floor"], strict=True)]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        median = statistics.median(times[name])
+        print(f"{name:32} {1000 * median:5.0f} ms  {median / floor:.2f} x  ({low:.2f} to {high:.2f})")
+
+
+if __name__ == "__main__":
+    main()

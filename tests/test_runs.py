@@ -1,0 +1,50 @@
+"""Runs from Python: started, loaded, sampled, judged again, resumed."""
+
+import json
+
+import pytest
+import torch
+
+import genkit
+from genkit.registry import installed
+from genkit.runs import resume
+
+
+def test_run_from_python_and_back(small_recipe, tmp_path):
+    end = genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
+    run = genkit.load(tmp_path / "small", device="cpu")
+    assert run.checkpoint_name == "best"
+    assert run.sample(5, seed=1).shape == (5, 1, 28, 28)
+    assert torch.equal(run.sample(5, seed=1), run.sample(5, seed=1))
+    test = {record.name: record.value for record in run.metrics if record.split == "test"}
+    assert test == {record.name: record.value for record in end.records}
+    (again,) = run.evaluate(["bpd"])
+    assert {record.name: record.value for record in again.records} == pytest.approx(test)
+    (tighter,) = run.evaluate(["bpd"], ["num_samples=20"])
+    assert tighter.records[0].value < test["bpd"]
+    assert tighter.records[0].tag == "estimate (20 samples); 2 levels, binarized at 0.5"
+
+
+def test_resuming_a_finished_run_adds_no_line(small_recipe, tmp_path):
+    genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
+    before = (tmp_path / "small" / "metrics.jsonl").read_text()
+    end = resume(tmp_path / "small", device="cpu")
+    assert end.status == "finished"
+    assert (tmp_path / "small" / "metrics.jsonl").read_text() == before
+
+
+def test_resolved_recipe_in_the_folder_runs_the_same(small_recipe, tmp_path):
+    first = genkit.run(small_recipe, name="first", runs=tmp_path, device="cpu")
+    second = genkit.run(tmp_path / "first" / "recipe.yaml", name="second", runs=tmp_path, device="cpu")
+    assert first.records == second.records
+    environment = json.loads((tmp_path / "first" / "environment.json").read_text())
+    assert environment["seed"] == 3
+    assert environment["packages"]["torch"] == torch.__version__
+    assert set(environment["plugins"]) == {plugin.name for plugin in installed().plugins}
+
+
+def test_nothing_is_written_before_everything_is_built(small_recipe, tmp_path):
+    small_recipe["train"]["batch_size"] = 97
+    with pytest.raises(genkit.RecipeError, match="a batch of 97 is larger than the training data, 96 examples"):
+        genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
+    assert list(tmp_path.iterdir()) == []
