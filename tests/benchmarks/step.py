@@ -1,8 +1,8 @@
 """What a training step of the engine costs against a bare loop, and against the loop that people write.
 
-Run it with ``python tests/benchmarks/step.py [recipe]`` on a quiet machine. In one process, in turn: the engine's step; a bare
-loop over the same model, tensors and fused optimizer; a conventional loop with a DataLoader, transforms on single images and
-``.item()`` at every step. The figure is the ratio of medians over rounds of so many steps.
+Run it with ``python tests/benchmarks/step.py [recipe]`` on a quiet machine. In one process, in turn: the engine's
+step; a bare loop over the same model, tensors and fused optimizer; a conventional loop with a DataLoader, transforms
+on single images and ``.item()`` at every step. The figure is the ratio of medians over rounds of so many steps.
 """
 
 import statistics
