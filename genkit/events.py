@@ -52,7 +52,6 @@ class RunStart:
         samples_per_step: Training examples in one step.
         parameters: Number of trained parameters of each player.
         start_step: The step it starts from; above 0 when resumed.
-        notes: Remarks about this run that its user should see.
     """
 
     name: str
@@ -64,7 +63,6 @@ class RunStart:
     samples_per_step: int
     parameters: Mapping[str, int]
     start_step: int = 0
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

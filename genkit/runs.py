@@ -26,11 +26,12 @@ from genkit.component import Factory
 from genkit.dataset import DataSpec
 from genkit.engine import assemble, choose_device
 from genkit.engine.assembly import Assembly, build_dataset, build_parts
-from genkit.engine.checkpoint import load_weights, read_checkpoint
+from genkit.engine.checkpoint import Checkpoint, load_weights, read_checkpoint
 from genkit.engine.folder import RunFolder, describe_environment
 from genkit.engine.judge import Judge
 from genkit.engine.loop import Trainer
 from genkit.engine.seeds import isolated
+from genkit.engine.stop import StopRequest
 from genkit.errors import Problem, RecipeError, UsageError, closest
 from genkit.events import EvaluationEnd, Record, RunEnd
 from genkit.model import GenerativeModel
@@ -70,8 +71,9 @@ def run(
     folder.check_free()
     where = choose_device(device)
     assembly = assemble(checked, where)
-    folder.create(checked, describe_environment(checked, where, installed()))
-    return _train(assembly, folder)
+    with StopRequest() as stop:
+        folder.create(checked, describe_environment(checked, where, installed()))
+        return _train(assembly, folder, stop)
 
 
 def resume(path: str | Path, *, device: str = "auto") -> RunEnd:
@@ -85,10 +87,11 @@ def resume(path: str | Path, *, device: str = "auto") -> RunEnd:
     folder.check_run()
     checkpoint = read_checkpoint(folder.last)
     assembly = assemble(load_recipe(folder.recipe), choose_device(device))
-    return _train(assembly, folder, checkpoint)
+    with StopRequest() as stop:
+        return _train(assembly, folder, stop, checkpoint)
 
 
-def _train(assembly: Assembly, folder: RunFolder, checkpoint: Any = None) -> RunEnd:
+def _train(assembly: Assembly, folder: RunFolder, stop: StopRequest, checkpoint: Checkpoint | None = None) -> RunEnd:
     manager = installed().manager
     trainer = Trainer(assembly, folder, manager)
     if checkpoint is not None:
@@ -98,7 +101,7 @@ def _train(assembly: Assembly, folder: RunFolder, checkpoint: Any = None) -> Run
         manager.register(observer)
     try:
         manager.check_pending()
-        return trainer.run()
+        return trainer.run(stop)
     finally:
         for observer in observers:
             manager.unregister(observer)

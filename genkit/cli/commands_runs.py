@@ -34,7 +34,10 @@ def run(
     """Trains a recipe and judges the result."""
     from genkit import runs as runner
     from genkit.errors import UsageError
+    from genkit.registry import installed
 
+    for plugin in installed().broken():
+        typer.echo(f"warning: plugin {plugin.name!r} of {plugin.distribution} does not work: {plugin.error}", err=True)
     if resume is not None:
         if recipe is not None or name is not None or dry_run:
             raise UsageError("--resume takes a run's own recipe: give no recipe, no override, no --name, no --dry-run")

@@ -86,8 +86,11 @@ class Trainer:
 
     # ---- the run -------------------------------------------------------------------------------------------------
 
-    def run(self) -> RunEnd:
+    def run(self, stop: StopRequest | None = None) -> RunEnd:
         """Trains from the current position to the end, or until it is asked to stop.
+
+        Args:
+            stop: Who is asked; by default whoever sends a signal from here on.
 
         Raises:
             TrainingDiverged: A figure is not finite.
@@ -97,7 +100,7 @@ class Trainer:
         end = RunEnd("failed", self.folder.path)
         try:
             with ExitStack() as stack:
-                stop = stack.enter_context(StopRequest())
+                stop = stack.enter_context(StopRequest()) if stop is None else stop
                 stack.enter_context(matmul_precision(self.assembly.recipe.train.precision))
                 self._emit("on_run_start", start=self.describe())
                 self._train(stop)
