@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         bytes_to_unit,
         first_batch,
     )
-    from genkit.evaluator import Evaluator, Figure, Picture, Subject
+    from genkit.evaluator import Evaluator, Figure, Subject
     from genkit.events import CheckpointWritten, EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
     from genkit.model import (
         Capability,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     )
     from genkit.objective import Loss, Objective, Progress, Turn
     from genkit.optimizer import Optimizer, Schedule
-    from genkit.picture import image_grid
+    from genkit.picture import Picture, image_grid
     from genkit.recipe import Recipe
     from genkit.runs import Run, build, load, run
     from genkit.sampler import Sampler, Samples
@@ -70,7 +70,7 @@ _HOMES = {
         "bytes_to_unit",
         "first_batch",
     ),
-    "genkit.evaluator": ("Evaluator", "Figure", "Picture", "Subject"),
+    "genkit.evaluator": ("Evaluator", "Figure", "Subject"),
     "genkit.events": (
         "CheckpointWritten",
         "EpochEnd",
@@ -92,7 +92,7 @@ _HOMES = {
     ),
     "genkit.objective": ("Loss", "Objective", "Progress", "Turn"),
     "genkit.optimizer": ("Optimizer", "Schedule"),
-    "genkit.picture": ("image_grid",),
+    "genkit.picture": ("Picture", "image_grid"),
     "genkit.recipe": ("Recipe",),
     "genkit.runs": ("Run", "build", "load", "run"),
     "genkit.sampler": ("Sampler", "Samples"),

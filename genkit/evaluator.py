@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from genkit.component import Component
 from genkit.dataset import DataSpec, DataView, SplitName, Views
 from genkit.events import Better
 from genkit.model import Capability, GenerativeModel
 from genkit.objective import Objective
+from genkit.picture import Picture
 from genkit.sampler import Sampler
 
 
@@ -34,19 +33,6 @@ class Figure:
     unit: str = ""
     tag: str = ""
     better: Better | None = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image to look at.
-
-    Attributes:
-        image: Values in :math:`[0, 1]` with shape :math:`(3, H, W)` or :math:`(1, H, W)`, on the CPU.
-        name: What it shows; empty for an evaluator's only picture.
-    """
-
-    image: Tensor
-    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from genkit.evaluator import Picture
+    from genkit.picture import Picture
 
 Better = Literal["lower", "higher"]
 

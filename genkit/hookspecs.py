@@ -6,11 +6,12 @@ fewer arguments than the specification. A misspelt hook is an error, never ignor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pluggy
 
 if TYPE_CHECKING:
+    from genkit.component import Component
     from genkit.events import (
         CheckpointWritten,
         EpochEnd,
@@ -19,15 +20,31 @@ if TYPE_CHECKING:
         RunStart,
         StepReport,
     )
-    from genkit.registry import Registrar
 
 PROJECT = "genkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
+class Register(Protocol):
+    """What ``register_components`` is handed: call it once for each component."""
+
+    def __call__(self, name: str, target: type[Component] | str, *, kind: str | None = None) -> None:
+        """Registers a component.
+
+        Args:
+            name: Its name in recipes, snake_case, unique in its kind.
+            target: The class, or ``"module:Class"`` to have it imported when it is first used.
+            kind: The kind's name; needed beside a string, read off a class.
+
+        Raises:
+            PluginError: The name is not snake_case or is taken, or the class is of no kind.
+        """
+        ...
+
+
 @hookspec
-def register_components(register: Registrar) -> None:
+def register_components(register: Register) -> None:
     """Registers components: call ``register(name, cls)`` or ``register(name, "module:Class", kind=...)``.
 
     Called once, when plugins are loaded. Import nothing heavy outside the body.

@@ -1,12 +1,27 @@
-"""Pictures of images side by side."""
+"""Pictures: what evaluators draw, and images side by side."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from torch import Tensor
 from torchvision.utils import make_grid
 
 GAP = 2
 PAPER = 0.5  # grey between the images, so that black and white borders both show
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image to look at.
+
+    Attributes:
+        image: Values in :math:`[0, 1]` with shape :math:`(3, H, W)` or :math:`(1, H, W)`, on the CPU.
+        name: What it shows; empty for an evaluator's only picture.
+    """
+
+    image: Tensor
+    name: str = ""
 
 
 def image_grid(images: Tensor, columns: int, *, zoom: int = 1, gap: int = GAP) -> Tensor:

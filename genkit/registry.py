@@ -76,7 +76,7 @@ class Registration:
         try:
             found: Any = importlib.import_module(module)
             cls: Any = functools.reduce(getattr, attribute.split("."), found)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"{self.label} cannot be imported: {_reason(error)}") from error
         problem = conformance(cls, self.kind)
         if problem:
@@ -94,7 +94,7 @@ class Registration:
         module, _, attribute = self.target.partition(":")
         name = attribute.rpartition(".")[2]
         header = rf"^\s*class {name}\b[^:]*:(?:[ \t]*#.*)?\s+"
-        match = re.search(header + r"[rR]?(\"\"\"|''')\s*(.*?)\s*(?:\1|$)", _source(module), re.MULTILINE)
+        match = re.search(header + r"[rR]?(\"\"\"|'''|\"|')\s*(.*?)\s*(?:\1|$)", _source(module), re.MULTILINE)
         return match[2] if match else ""
 
 
@@ -200,22 +200,13 @@ def _load(registry: Registry, plugin: Plugin, entry_point: importlib.metadata.En
 
 @dataclass(frozen=True)
 class Registrar:
-    """What a plugin's ``register_components`` is handed: call it once for each component."""
+    """The registry's side of ``register_components``."""
 
     registry: Registry
     plugin: Plugin
 
     def __call__(self, name: str, target: type[Component] | str, *, kind: str | None = None) -> None:
-        """Registers a component.
-
-        Args:
-            name: Its name in recipes, snake_case, unique in its kind.
-            target: The class, or ``"module:Class"`` to have it imported when it is first used.
-            kind: The kind's name; needed beside a string, read off a class.
-
-        Raises:
-            PluginError: The name is not snake_case or is taken, or the class is of no kind.
-        """
+        """Registers a component, as :class:`genkit.hookspecs.Register` says."""
         if not (name.isidentifier() and name == name.lower()):
             raise PluginError(f"component name {name!r}: a snake_case identifier is wanted")
         if isinstance(target, str):
@@ -237,6 +228,8 @@ def conformance(cls: Any, kind: str | None = None) -> str:
         base = kind_class(cls)
     except TypeError as error:
         return str(error)
+    if cls is base:
+        return f"{cls.__qualname__} is the kind itself: register a class that inherits it"
     if kind not in (None, cls.kind):
         return f"{cls.__qualname__} is a {cls.kind} ({base.__qualname__}), but was registered as {kind!r}"
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
@@ -300,5 +293,5 @@ def _source(module: str) -> str:
     try:
         spec = importlib.util.find_spec(module)
         return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
-    except Exception:
+    except (Exception, SystemExit):
         return ""

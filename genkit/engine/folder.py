@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from genkit.errors import UsageError
 from genkit.recipe import Recipe
+from genkit.recipe.source import write
 from genkit.registry import Registry
 
 DISTRIBUTIONS = ("torchvision", "numpy", "safetensors", "pydantic", "pluggy")
@@ -70,7 +70,7 @@ class RunFolder:
 
 def recipe_text(recipe: Recipe) -> str:
     """The resolved recipe as YAML, which runs again as it is."""
-    return yaml.safe_dump(recipe.to_plain(), sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return write(recipe.to_plain())
 
 
 def describe_environment(recipe: Recipe, device: torch.device, registry: Registry) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _outlined(inline: str, known: Mapping[str, Option], raw: Any) -> Any:
     """Parts a section's own keys from those of the component that is written among them."""
     if not isinstance(raw, Mapping):
         return {inline: raw}
-    own = {key: raw[key] for key in known if key in raw}
+    own = {key: raw[key] for key in known if key in raw and key != inline}
     return {inline: {key: value for key, value in raw.items() if key not in own}, **own}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ KeyPath = tuple[Key, ...]
 
 MAX_NODES = 20_000  # an alias can repeat itself exponentially; no recipe comes near this
 MAX_DEPTH = 60
+TOO_LARGE = 2**63
 TOO_DEEP = "the recipe is too large or too deep, or an alias refers to itself"
 COMMAND_LINE = "command line"
 
@@ -48,12 +49,27 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
     f"{_TAG}float": lambda text: float(re.sub(r"\.(?=inf|nan)", "", text.lower())),
     f"{_TAG}str": str,
 }
-_COLLECTIONS = (f"{_TAG}map", f"{_TAG}seq")
+_TAGS: dict[type[yaml.Node], Collection[str]] = {
+    yaml.MappingNode: (f"{_TAG}map",),
+    yaml.SequenceNode: (f"{_TAG}seq",),
+    yaml.ScalarNode: _SCALARS,
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what :class:`_Loader` reads: a string that it would take for a number is quoted."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def write(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML that :func:`read` reads back."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
 
 
 def _machine_int(text: str) -> int:
     value = int(text)
-    if abs(value) >= 2**63:
+    if abs(value) >= TOO_LARGE:
         raise ValueError("too large")
     return value
 
@@ -83,25 +99,24 @@ class Source:
         Raises:
             RecipeError: It is no assignment, or its path runs through something that has no keys.
         """
+        here = f"{COMMAND_LINE} {assignment}"
         name, equals, text = assignment.partition("=")
-        if not equals or not name.strip():
-            raise _problem(assignment, "an override is written key.path=value", COMMAND_LINE)
-        value = _parse(text, COMMAND_LINE, (), {})
         *owners, last = name.strip().split(".")
-        if not all((*owners, last)):
-            raise _problem(assignment, "an override is written key.path=value, with no empty key", COMMAND_LINE)
+        if not equals or not all((*owners, last)):
+            raise _problem("", "an override is written key.path=value", here)
+        value = _parse(text, here, (), {})
         owner: Any = self.values
         path: KeyPath = ()
         for word in owners:
-            path = (*path, _key(owner, word, path))
-            owner = _descend(owner, path)
-        path = (*path, _key(owner, last, path))
+            path = (*path, _key(owner, word, path, here))
+            owner = _descend(owner, path, here)
+        path = (*path, _key(owner, last, path, here))
         self.places = {place: where for place, where in self.places.items() if place[: len(path)] != path}
+        self.places[path] = here
         if value is None and isinstance(owner, dict):
             owner.pop(path[-1], None)
         else:
             owner[path[-1]] = value
-            self.places[path] = f"{COMMAND_LINE} {assignment}"
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Source:
@@ -118,6 +133,9 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Source:
 
 def from_values(values: Mapping[str, Any], overrides: Sequence[str] = (), name: str = "") -> Source:
     """Takes a recipe that is already a mapping."""
+    for path, value in walk(values):
+        if isinstance(value, int) and abs(value) >= TOO_LARGE:
+            raise _problem(dotted(path), f"{value} is too large a number to be used", name)
     source = Source(_copy(values), {(): name} if name else {})
     for assignment in overrides:
         source.override(assignment)
@@ -126,10 +144,11 @@ def from_values(values: Mapping[str, Any], overrides: Sequence[str] = (), name: 
 
 def _read_with_parents(path: Path, children: tuple[Path, ...], named_at: str = "") -> Source:
     """Reads a file and what it extends; ``named_at`` is where a child names it."""
+    text = _text(path, named_at)
     if path.resolve() in children:
         raise _problem("extends", f"{path} extends itself", named_at)
     places: dict[KeyPath, str] = {}
-    values = _parse(_text(path, named_at), str(path), (), places)
+    values = _parse(text, str(path), (), places)
     if values is None:
         raise _problem("", "the recipe is empty", str(path))
     if not isinstance(values, dict):
@@ -152,7 +171,7 @@ def _text(path: Path, named_at: str) -> str:
     except FileNotFoundError:
         beside = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise _problem(key, f"there is no such {what}{closest(path.name, beside)}", where) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise _problem(key, f"the {what} cannot be read: {error}", where) from error
 
 
@@ -165,7 +184,7 @@ def _parse(text: str, name: str, path: KeyPath, places: dict[KeyPath, str]) -> A
         values = reader.read(node, path)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{name}:{mark.line + 1}" if mark and name != COMMAND_LINE else name
+        where = f"{name}:{mark.line + 1}" if mark and not name.startswith(COMMAND_LINE) else name
         what = getattr(error, "problem", None) or str(error)
         raise _problem("", f"this is not YAML: {' '.join(what.split())}", where) from error
     except RecursionError as error:
@@ -189,7 +208,7 @@ class _Reader:
         if self.num_nodes > MAX_NODES or len(path) > MAX_DEPTH:
             raise _problem("", TOO_DEEP, self.name)
         self.places.setdefault(path, self.place(node))
-        if node.tag not in _SCALARS and node.tag not in _COLLECTIONS:
+        if node.tag not in _TAGS[type(node)]:
             return self.refuse(node, path, f"the tag {node.tag!r} is not read; only plain values are")
         if isinstance(node, yaml.MappingNode):
             return self.read_mapping(node, path)
@@ -216,7 +235,7 @@ class _Reader:
         return values
 
     def place(self, node: yaml.Node) -> str:
-        return self.name if self.name == COMMAND_LINE else f"{self.name}:{node.start_mark.line + 1}"
+        return self.name if self.name.startswith(COMMAND_LINE) else f"{self.name}:{node.start_mark.line + 1}"
 
 
 def _merge(parent: Source, child: Source) -> Source:
@@ -245,17 +264,17 @@ def _swaps(under: dict[str, Any], over: dict[str, Any]) -> bool:
     return "use" in over and over["use"] != under.get("use", over["use"])
 
 
-def _key(owner: Any, word: str, path: KeyPath) -> Key:
+def _key(owner: Any, word: str, path: KeyPath, here: str) -> Key:
     """The key that a word of an override stands for in its owner: an index in a list, itself in a mapping."""
     if isinstance(owner, dict):
         return word
     if not re.fullmatch("[0-9]+", word) or int(word) >= len(owner):
-        here = dotted((*path, word))
-        raise _problem(here, f"an index from 0 to {len(owner) - 1} is wanted, {word!r} given", COMMAND_LINE)
+        wanted = f"an index from 0 to {len(owner) - 1} is wanted, {word!r} given" if owner else "the list is empty"
+        raise _problem(dotted((*path, word)), wanted, here)
     return int(word)
 
 
-def _descend(owner: Any, path: KeyPath) -> Any:
+def _descend(owner: Any, path: KeyPath, here: str) -> Any:
     """Steps into an owner, making a mapping where there is none; a bare name becomes ``{use: name}``."""
     value = owner.get(path[-1]) if isinstance(owner, dict) else owner[path[-1]]
     if value is None:
@@ -263,7 +282,7 @@ def _descend(owner: Any, path: KeyPath) -> Any:
     elif isinstance(value, str):
         value = {"use": value}
     elif not isinstance(value, dict | list):
-        raise _problem(dotted(path), f"has no keys below it: it is {value!r}", COMMAND_LINE)
+        raise _problem(dotted(path), f"has no keys below it: it is {value!r}", here)
     owner[path[-1]] = value
     return value
 
