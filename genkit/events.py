@@ -141,7 +141,7 @@ class CheckpointWritten:
     reason: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunEnd:
     """A run that is over.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pluggy import PluginManager
 from torch import Tensor
 
 from genkit.component import Factory
@@ -32,7 +33,7 @@ from genkit.engine.judge import Judge
 from genkit.engine.loop import Trainer
 from genkit.engine.seeds import isolated
 from genkit.engine.stop import StopRequest
-from genkit.errors import Problem, RecipeError, UsageError, closest
+from genkit.errors import GenkitError, Problem, RecipeError, UsageError, closest
 from genkit.events import EvaluationEnd, Record, RunEnd
 from genkit.model import GenerativeModel
 from genkit.recipe import Recipe, load_recipe
@@ -96,15 +97,26 @@ def _train(assembly: Assembly, folder: RunFolder, stop: StopRequest, checkpoint:
     trainer = Trainer(assembly, folder, manager)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    observers = [o for made in manager.hook.make_observers(start=trainer.describe()) for o in made]
-    for observer in observers:
-        manager.register(observer)
+    observers = _make_observers(manager, trainer)
     try:
-        manager.check_pending()
         return trainer.run(stop)
     finally:
         for observer in observers:
             manager.unregister(observer)
+
+
+def _make_observers(manager: PluginManager, trainer: Trainer) -> list[object]:
+    """The observers of this run, registered for its duration."""
+    try:
+        observers = [o for made in manager.hook.make_observers(start=trainer.describe()) for o in made]
+        for observer in observers:
+            manager.register(observer)
+        manager.check_pending()
+    except GenkitError:
+        raise
+    except Exception as error:
+        raise GenkitError(f"an observer cannot be made: {type(error).__name__}: {error}") from error
+    return observers
 
 
 def _checked_name(name: str) -> str:

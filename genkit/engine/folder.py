@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
@@ -51,6 +52,7 @@ class RunFolder:
             self.recipe.write_text(recipe_text(recipe), encoding="utf-8")
             self.environment.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
+            shutil.rmtree(self.path, ignore_errors=True)
             raise UsageError(f"{self.path} cannot be written: {error}") from error
 
     def check_free(self) -> None:

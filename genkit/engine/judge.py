@@ -13,6 +13,7 @@ from torchvision.utils import save_image
 from genkit.dataset import SplitName
 from genkit.engine.assembly import Assembly
 from genkit.engine.seeds import derive_seed, isolated
+from genkit.errors import GenkitError
 from genkit.evaluator import Evaluator, Figure, Picture, Subject
 from genkit.events import EvaluationEnd, Record
 from genkit.model import GenerativeModel
@@ -126,10 +127,12 @@ class Judge:
         return [split for split in evaluator.splits if split in wanted and split in self.assembly.feeds]
 
     def _write(self, entry: str, picture: Picture, label: str) -> Path:
-        folder = self.pictures / entry
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / (f"{picture.name}_{label}.png" if picture.name else f"{label}.png")
-        save_image(picture.image, path)
+        path = self.pictures / entry / (f"{picture.name}_{label}.png" if picture.name else f"{label}.png")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_image(picture.image, path)
+        except OSError as error:
+            raise GenkitError(f"picture {path} cannot be written: {error}") from error
         return path
 
 

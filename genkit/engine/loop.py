@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -97,7 +97,6 @@ class Trainer:
             GenkitError: A checkpoint or a figure cannot be written, or an observer failed.
         """
         began = time.perf_counter()
-        end = RunEnd("failed", self.folder.path)
         try:
             with ExitStack() as stack:
                 stop = stack.enter_context(StopRequest()) if stop is None else stop
@@ -106,14 +105,15 @@ class Trainer:
                 self._train(stop)
                 if not stop:
                     self._finish()
-            status = "interrupted" if stop else "finished"
-            end = RunEnd(status, self.folder.path, self.final_records(), signal=stop.signal)
-        except GenkitError as error:
-            end = RunEnd("failed", self.folder.path, message=str(error))
+        except BaseException as error:
+            failed = RunEnd("failed", self.folder.path, (), time.perf_counter() - began, str(error))
+            with suppress(GenkitError):  # what ended the run is the news, not who stumbled over it
+                self._emit("on_run_end", report=failed)
             raise
-        finally:
-            end.seconds = time.perf_counter() - began
-            self._emit("on_run_end", report=end)
+        status = "interrupted" if stop else "finished"
+        seconds = time.perf_counter() - began
+        end = RunEnd(status, self.folder.path, self.final_records(), seconds, signal=stop.signal)
+        self._emit("on_run_end", report=end)
         return end
 
     def _train(self, stop: StopRequest) -> None:
