@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 GAP = 2
-PAPER = 0.5  # grey between the images, so that black and white borders both show
+PAPER = 0.3  # between the images: neither black, nor white, nor the grey of an untrained mean
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.datasets import VisionDataset
+from torchvision.transforms import Compose, ToTensor
 
+from genkit.dataset import Batch
 from genkit.engine import assemble
 from genkit.engine.assembly import Assembly
 from genkit.engine.ledger import Ledger
@@ -63,28 +67,38 @@ def bare(assembly: Assembly) -> Callable[[], None]:
         start = taken * size % (len(images) - size)
         batch = assembly.feeds["train"].split.prepare(images[order[start : start + size]])
         player.optimizer.zero_grad(set_to_none=True)
-        turn.loss(type("Batch", (), {"x": batch}), progress).total.backward()
+        turn.loss(Batch(batch), progress).total.backward()
         player.optimizer.step()
         taken += 1
 
     return advance
 
 
-def conventional(assembly: Assembly) -> Callable[[], None]:
-    class Images(TensorDataset):
-        def __getitem__(self, index: int) -> torch.Tensor:
-            (image,) = super().__getitem__(index)
-            return assembly.feeds["train"].split.prepare(image)
+class Files(VisionDataset):
+    """Images one by one, as torchvision's MNIST gives them: from an array through PIL and transforms."""
 
+    def __init__(self, images: torch.Tensor) -> None:
+        super().__init__(transform=Compose([ToTensor(), lambda x: (x > 0.5).float()]))
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(Image.fromarray(self.images[index].numpy(), mode="L"))
+
+
+def conventional(assembly: Assembly) -> Callable[[], None]:
     (turn,) = assembly.turns
     model = assembly.parts.model
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     progress = Progress(torch.zeros(()), torch.zeros(()))
-    loader = DataLoader(Images(assembly.feeds["train"].resident), assembly.recipe.train.batch_size, shuffle=True)
+    images = assembly.feeds["train"].resident[:, 0] * 255
+    loader = DataLoader(Files(images), assembly.recipe.train.batch_size, shuffle=True)
     batches = (batch for _ in iter(int, 1) for batch in loader)
 
     def advance() -> None:
-        loss = turn.loss(type("Batch", (), {"x": next(batches)}), progress).total
+        loss = turn.loss(Batch(next(batches)), progress).total
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -11,6 +11,7 @@ from torch import Tensor
 import genkit
 from genkit import Decodes, Encodes, Factory, GenerativeModel, HasLogProb, LogProb, Sampler, Samples, Split
 from genkit.engine.feed import Feed
+from genkit.picture import PAPER
 
 
 class Plane(GenerativeModel, Encodes, Decodes, HasLogProb):
@@ -105,7 +106,7 @@ def test_sample_grid_shows_draws_and_means_of_the_same_latents(subject):
     torch.manual_seed(1)
     draws, means = built(node, subject.model).evaluate(subject, None)
     assert (draws.name, means.name) == ("samples", "means")
-    assert torch.equal(draws.image, torch.where(means.image == 0.5, means.image, means.image.round()))
+    assert torch.equal(draws.image, torch.where(means.image == PAPER, means.image, means.image.round()))
     assert draws.image.shape == (3, 2 * 1 + 3 * 2, 5 * 2 + 6 * 2)
 
 
