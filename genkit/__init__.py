@@ -9,7 +9,7 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-from genkit.component import Component, Factory, use
+from genkit.component import Component, Factory, Section, use
 from genkit.errors import (
     CheckpointError,
     DataError,
@@ -38,7 +38,16 @@ if TYPE_CHECKING:
         first_batch,
     )
     from genkit.evaluator import Evaluator, Figure, Subject
-    from genkit.events import CheckpointWritten, EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
+    from genkit.events import (
+        CheckpointWritten,
+        EpochEnd,
+        EvaluationEnd,
+        Record,
+        RunEnd,
+        RunStart,
+        StepReport,
+        read_records,
+    )
     from genkit.model import (
         Capability,
         Decodes,
@@ -79,6 +88,7 @@ _HOMES = {
         "RunEnd",
         "RunStart",
         "StepReport",
+        "read_records",
     ),
     "genkit.model": (
         "Capability",
@@ -107,6 +117,7 @@ __all__ = [
     "GenkitError",
     "PluginError",
     "RecipeError",
+    "Section",
     "TrainingDiverged",
     "UsageError",
     "bits_per_dim",

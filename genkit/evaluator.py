@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from genkit.component import Component
-from genkit.dataset import DataSpec, DataView, SplitName, Views
+from genkit.dataset import Dataset, DataSpec, DataView, SplitName, Views
 from genkit.events import Better
 from genkit.model import Capability, GenerativeModel
 from genkit.objective import Objective
@@ -43,7 +43,7 @@ class Subject:
         model: The model (its moving average, where the recipe keeps one).
         objective: The objective it is trained by, with the networks that it owns.
         sampler: How it is drawn from.
-        spec: What the data looks like.
+        dataset: Where the data comes from.
         data: The splits that are not empty.
         epoch: Epochs completed.
         batch_size: A batch size that fits the device.
@@ -52,10 +52,15 @@ class Subject:
     model: GenerativeModel
     objective: Objective
     sampler: Sampler
-    spec: DataSpec
+    dataset: Dataset
     data: Views
     epoch: int
     batch_size: int
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the data looks like."""
+        return self.model.spec
 
     def view(self, split: SplitName | None) -> DataView:
         """A split's data; the validation data (or, without one, the training data) where none is named."""
@@ -72,6 +77,7 @@ class Evaluator(Component, kind="evaluator"):
     1. List in :attr:`requires` the capabilities that a model must have.
     2. ``def __init__(self, model: GenerativeModel, /, *, ...)``: raise :class:`ValueError` for a model (or
        for data, see ``model.spec``) that it cannot judge, saying which it can. Do not keep the model.
+       Networks of its own start from a stream of their own; move them to the data's device when they are used.
     3. Return figures and pictures from :meth:`evaluate`. No gradients are recorded, and random numbers are
        drawn from torch's global generator: it is seeded the same at every epoch and restored afterwards,
        so an evaluator can never change what is trained.

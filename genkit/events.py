@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,14 @@ class Record:
     unit: str = ""
     tag: str = ""
     better: Better | None = None
+
+
+def read_records(path: Path) -> list[Record]:
+    """Reads a ``metrics.jsonl``; a line that was cut off when the machine died is passed over."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Record(**json.loads(line)) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Objectives, samplers and evaluators ask for these capabilities, never for a fami
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,12 @@ class GenerativeModel(Component, nn.Module, kind="model"):
         super().__init__()
         self.spec = spec
 
+    def start(self, x: Tensor) -> None:
+        """Sees the first batch of training data once, before anything is judged or trained.
+
+        For models whose start depends on data, such as activation normalization.
+        """
+
 
 class Capability(ABC):
     """Abstract base of what a model can do."""
@@ -43,6 +50,10 @@ class Capability(ABC):
 
 class SamplesDifferentiably(Capability):
     """Draws samples through which gradients flow: what an adversary needs."""
+
+    @abstractmethod
+    def sampling_parameters(self) -> Sequence[nn.Parameter]:
+        """The parameters that samples depend on: what a player who is judged by samples moves."""
 
     @abstractmethod
     def rsample(self, num_samples: int, context: Tensor | None = None) -> Tensor:
@@ -115,29 +126,32 @@ class LogProb:
         nats: :math:`\log p(x)` or what stands for it, with shape :math:`(B,)`.
         tightness: Whether it is exact, a lower bound, or an importance-weighted estimate (itself a lower
             bound in expectation, tighter with more samples).
-        num_samples: Importance samples behind an estimate.
         measure: ``probability`` of a discrete value, or ``density`` at a continuous one. Densities may
             exceed 1; the two are not comparable.
+        num_samples: Importance samples behind an estimate.
+        under: What else it was taken under, such as a dequantization.
     """
 
     nats: Tensor
     tightness: Tightness
+    measure: Measure
     num_samples: int = 1
-    measure: Measure = "probability"
+    under: str = ""
 
     def tag(self, spec: DataSpec) -> str:
         """What a reader must know before comparing two figures.
 
         Example:
             >>> import torch
-            >>> LogProb(torch.zeros(1), "lower bound").tag(DataSpec((4,), 2, protocol="binarized at 0.5"))
+            >>> spec = DataSpec((4,), 2, protocol="binarized at 0.5")
+            >>> LogProb(torch.zeros(1), "lower bound", "probability").tag(spec)
             'lower bound; 2 levels, binarized at 0.5'
         """
         tightness = self.tightness
         if tightness == "estimate":
             tightness = f"estimate ({self.num_samples} samples)"
         density = "density of " if self.measure == "density" else ""
-        return f"{tightness}; {density}{spec.describe_values()}"
+        return "; ".join(part for part in (tightness, f"{density}{spec.describe_values()}", self.under) if part)
 
 
 class HasLogProb(Capability):

@@ -13,6 +13,9 @@ from genkit.component import Component
 from genkit.dataset import Batch
 from genkit.model import Capability, GenerativeModel
 
+#: The player that moves the whole model. Objectives that do name it so, and a sum of them can merge their turns.
+MODEL = "model"
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -12,7 +12,6 @@ Example:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -27,14 +26,15 @@ from genkit.component import Factory
 from genkit.dataset import DataSpec
 from genkit.engine import assemble, choose_device
 from genkit.engine.assembly import Assembly, build_dataset, build_parts
-from genkit.engine.checkpoint import Checkpoint, load_weights, read_checkpoint
+from genkit.engine.checkpoint import Checkpoint, checkpoint_exists, load_weights, read_checkpoint
+from genkit.engine.device import matmul_precision
 from genkit.engine.folder import RunFolder, describe_environment
 from genkit.engine.judge import Judge
 from genkit.engine.loop import Trainer
 from genkit.engine.seeds import isolated
 from genkit.engine.stop import StopRequest
 from genkit.errors import GenkitError, Problem, RecipeError, UsageError, closest
-from genkit.events import EvaluationEnd, Record, RunEnd
+from genkit.events import EvaluationEnd, Record, RunEnd, read_records
 from genkit.model import GenerativeModel
 from genkit.recipe import Recipe, load_recipe
 from genkit.recipe.check import resolve
@@ -140,10 +140,6 @@ def build(kind: str, node: str | Mapping[str, Any], *supplied: Any) -> Any:
 
     Raises:
         RecipeError: The name or an option is wrong.
-
-    Example:
-        >>> build("backbone", {"use": "mlp", "hidden_dims": [8]}, (4,), (2,)).layers[0]
-        Linear(in_features=4, out_features=8, bias=True)
     """
     return resolve(kind, node, installed())(*supplied)
 
@@ -178,8 +174,8 @@ class Run:
         self.folder = folder
         self.recipe = recipe
         self.device = device
-        self.checkpoint_name = checkpoint or ("best" if folder.best.is_dir() else "last")
-        there = [path.name for path in (folder.best, folder.last) if path.is_dir()]
+        self.checkpoint_name = checkpoint or ("best" if checkpoint_exists(folder.best) else "last")
+        there = [path.name for path in (folder.best, folder.last) if checkpoint_exists(path)]
         if self.checkpoint_name not in there:
             raise UsageError(
                 f"{folder.path} has no checkpoint {self.checkpoint_name!r}{closest(self.checkpoint_name, there)}"
@@ -209,10 +205,7 @@ class Run:
     @cached_property
     def metrics(self) -> list[Record]:
         """Every figure of the run, in the order in which they were measured."""
-        if not self.folder.metrics.is_file():
-            return []
-        lines = self.folder.metrics.read_text(encoding="utf-8").splitlines()
-        return [Record(**json.loads(line)) for line in lines]
+        return read_records(self.folder.metrics)
 
     def sample(
         self, num_samples: int, *, seed: int | None = None, sampler: str | Mapping[str, Any] | None = None
@@ -229,7 +222,7 @@ class Run:
         """
         factory = self.recipe.sampler if sampler is None else _sampler(sampler, self.recipe)
         drawn = factory(self.model, self._loaded[0].objective)
-        with torch.no_grad():
+        with torch.no_grad(), matmul_precision("fp32"):
             if seed is None:
                 return drawn.sample(num_samples).x
             with isolated(seed, self.device):

@@ -106,7 +106,7 @@ def trained(tmp_path_factory):
         (
             "latent_dim: 2",
             "likelihood: gaussian",
-            "bad.yaml:5: model.likelihood: gaussian: the gaussian likelihood needs grey or continuous values",
+            "bad.yaml:5: model.likelihood: gaussian: this likelihood needs grey or continuous values",
         ),
     ],
 )

@@ -65,7 +65,7 @@ class Denoiser(genkit.GenerativeModel, genkit.Decodes, genkit.HasLogProb):
     def log_prob(self, x, context=None, num_samples=1):
         logits = self.network(x + self.noise * torch.randn_like(x))
         cost = nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none")
-        return genkit.LogProb(-cost.flatten(1).sum(1), "lower bound")
+        return genkit.LogProb(-cost.flatten(1).sum(1), "lower bound", "probability")
 
 
 class Denoising(genkit.Objective):

@@ -11,7 +11,7 @@ from genkit.dataset import Dataset, DataSpec, Split, SplitName
 from genkit.engine.feed import Feed
 from genkit.engine.player import Player
 from genkit.engine.seeds import derive_seed, isolated
-from genkit.errors import DataError, Problem, RecipeError, closest
+from genkit.errors import DataError, PluginError, Problem, RecipeError, closest
 from genkit.evaluator import Evaluator
 from genkit.model import GenerativeModel
 from genkit.objective import Objective, Turn
@@ -44,6 +44,7 @@ class Assembly:
     Attributes:
         recipe: The recipe.
         device: The device.
+        dataset: The dataset.
         parts: Model, objective and evaluators.
         turns: The objective's turns.
         players: The players by name.
@@ -52,6 +53,7 @@ class Assembly:
 
     recipe: Recipe
     device: torch.device
+    dataset: Dataset
     parts: Parts
     turns: list[Turn]
     players: dict[str, Player]
@@ -83,8 +85,12 @@ def build_parts(recipe: Recipe, dataset: Dataset, device: torch.device) -> Parts
         model = recipe.model(spec)
     with isolated(derive_seed(recipe.seed, "objective"), device), start:
         objective = recipe.objective(model)
-    recipe.sampler(model, objective)
-    evaluators = {name: entry.evaluator(model) for name, entry in recipe.evaluate.items()}
+    with isolated(derive_seed(recipe.seed, "sampler"), device):
+        recipe.sampler(model, objective)
+    evaluators: dict[str, Evaluator] = {}
+    for name, entry in recipe.evaluate.items():
+        with isolated(derive_seed(recipe.seed, "evaluator", name), device), start:
+            evaluators[name] = entry.evaluator(model)
     return Parts(spec, model.to(device), objective.to(device), evaluators)
 
 
@@ -100,7 +106,9 @@ def dry_build(recipe: Recipe) -> Parts:
         RecipeError: Some parts do not fit.
         DataError: The data's shape is not known before it is there.
     """
-    return build_parts(recipe, build_dataset(recipe), torch.device("meta"))
+    parts = build_parts(recipe, build_dataset(recipe), torch.device("meta"))
+    check_names(recipe, parts)
+    return parts
 
 
 def assemble(recipe: Recipe, device: torch.device) -> Assembly:
@@ -112,11 +120,11 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
     """
     dataset = build_dataset(recipe)
     parts = build_parts(recipe, dataset, device)
+    check_names(recipe, parts)
     feeds = read_feeds(recipe, dataset, device)
     turns = list(parts.objective.turns(parts.model))
     players = _players(recipe, parts)
-    _check_clip(recipe, turns)
-    return Assembly(recipe, device, parts, turns, players, feeds)
+    return Assembly(recipe, device, dataset, parts, turns, players, feeds)
 
 
 def read_feeds(recipe: Recipe, dataset: Dataset, device: torch.device) -> dict[SplitName, Feed]:
@@ -134,30 +142,37 @@ def read_feeds(recipe: Recipe, dataset: Dataset, device: torch.device) -> dict[S
         raise DataError(f"{recipe.data.name}: there is no training data")
     size, batch = len(feeds["train"]), recipe.train.batch_size
     if batch > size:
-        raise _train_problem("batch_size", f"a batch of {batch} is larger than the training data, {size} examples")
+        message = f"a batch of {batch} is larger than the training data, {size} examples"
+        raise RecipeError([Problem("train.batch_size", message)])
     return feeds
 
 
-def _players(recipe: Recipe, parts: Parts) -> dict[str, Player]:
-    named: Mapping[str, object] = recipe.train.optimizers
-    parameters = parts.objective.players(parts.model)
-    unknown = [name for name in named if name not in parameters]
-    if unknown:
-        message = f"{recipe.objective.name} has no player {unknown[0]!r}{closest(unknown[0], parameters)}"
-        raise _train_problem(f"optimizers.{unknown[0]}", message)
-    return {
-        name: Player(list(own), recipe.train.optimizers.get(name, recipe.train.optimizer)(), recipe.train.schedule())
-        for name, own in parameters.items()
-    }
+def check_names(recipe: Recipe, parts: Parts) -> None:
+    """Checks the players and turns that the recipe's ``train`` names against those that the objective has.
 
-
-def _check_clip(recipe: Recipe, turns: list[Turn]) -> None:
+    Raises:
+        RecipeError: The objective has no such player or turn.
+        PluginError: The objective gives two turns one name.
+    """
+    players = parts.objective.players(parts.model)
+    turns = [turn.name for turn in parts.objective.turns(parts.model)]
+    if len(set(turns)) < len(turns):
+        raise PluginError(f"{recipe.objective.name}: two of its turns share a name: {', '.join(turns)}")
     clip = recipe.train.clip_norm
-    for name in clip if isinstance(clip, Mapping) else ():
-        if name not in {turn.name for turn in turns}:
-            hint = closest(name, (turn.name for turn in turns))
-            raise _train_problem(f"clip_norm.{name}", f"{recipe.objective.name} has no turn {name!r}{hint}")
+    named = [("optimizers", "player", name, list(players)) for name in recipe.train.optimizers]
+    named += [("clip_norm", "turn", name, turns) for name in (clip if isinstance(clip, Mapping) else ())]
+    problems = [
+        Problem(f"train.{key}.{name}", f"{recipe.objective.name} has no {what} {name!r}{closest(name, allowed)}")
+        for key, what, name, allowed in named
+        if name not in allowed
+    ]
+    if problems:
+        raise RecipeError(problems)
 
 
-def _train_problem(key: str, message: str) -> RecipeError:
-    return RecipeError([Problem(f"train.{key}", message)])
+def _players(recipe: Recipe, parts: Parts) -> dict[str, Player]:
+    train = recipe.train
+    return {
+        name: Player(list(own), train.optimizers.get(name, train.optimizer)(), train.schedule())
+        for name, own in parts.objective.players(parts.model).items()
+    }

@@ -52,7 +52,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         _settle(new, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(new, ignore_errors=True)
-        stands = "the previous one stands" if folder.exists() else "there is none yet"
+        stands = "the previous one stands" if checkpoint_exists(folder) else "there is none yet"
         raise CheckpointError(f"checkpoint {folder} cannot be written: {error}; {stands}") from error
 
 
@@ -72,15 +72,19 @@ def copy_checkpoint(source: Path, target: Path) -> None:
         raise CheckpointError(f"checkpoint {target} cannot be written: {error}") from error
 
 
+def checkpoint_exists(folder: Path) -> bool:
+    """Whether there is a checkpoint, also where the machine died while a new one took its place."""
+    return folder.is_dir() or _previous(folder).is_dir()
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Reads a checkpoint.
 
     Raises:
         CheckpointError: It is missing or damaged.
     """
-    previous = folder.with_name(f"{folder.name}.previous")
-    if not folder.exists() and previous.exists():
-        folder = previous  # the machine died between the two renames
+    if not folder.exists() and _previous(folder).exists():
+        folder = _previous(folder)  # the machine died between the two renames
     if not folder.is_dir():
         raise CheckpointError(f"there is no checkpoint {folder}")
     try:
@@ -113,13 +117,16 @@ def _settle(new: Path, folder: Path) -> None:
     """Flushes a new folder to disk and renames it into place; a reader finds the old one or the new."""
     for path in [*new.iterdir(), new]:
         _flush(path)
-    previous = folder.with_name(f"{folder.name}.previous")
-    shutil.rmtree(previous, ignore_errors=True)
-    if folder.exists():
-        folder.rename(previous)
+    if folder.exists():  # otherwise the previous one may be all that there is
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+        folder.rename(_previous(folder))
     new.rename(folder)
     _flush(folder.parent)
-    shutil.rmtree(previous, ignore_errors=True)
+    shutil.rmtree(_previous(folder), ignore_errors=True)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.previous")
 
 
 def _flush(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torchvision.utils import save_image
 
 from genkit.dataset import SplitName
 from genkit.engine.assembly import Assembly
+from genkit.engine.device import matmul_precision
 from genkit.engine.seeds import derive_seed, isolated
 from genkit.errors import GenkitError
 from genkit.evaluator import Evaluator, Figure, Picture, Subject
@@ -50,8 +52,8 @@ class Judge:
         self.model = model
         self.pictures = pictures
         self.best: Best | None = None
-        recipe = assembly.recipe
-        self.sampler = recipe.sampler(model, assembly.parts.objective)
+        with isolated(derive_seed(assembly.recipe.seed, "sampler"), assembly.device):
+            self.sampler = assembly.recipe.sampler(model, assembly.parts.objective)
 
     def due(self, epoch: int) -> Iterator[EvaluationEnd]:
         """Judges as the cadence says; the test data is not touched.
@@ -86,7 +88,7 @@ class Judge:
             model=self.model,
             objective=assembly.parts.objective,
             sampler=self.sampler,
-            spec=assembly.parts.spec,
+            dataset=assembly.dataset,
             data=assembly.feeds,
             epoch=epoch,
             batch_size=assembly.recipe.train.eval_batch_size,
@@ -94,6 +96,7 @@ class Judge:
         seed = derive_seed(assembly.recipe.seed, "evaluate", entry, split or "")
         with (
             isolated(seed, assembly.device),
+            matmul_precision("fp32"),
             evaluation_mode(self.model, assembly.parts.objective),
             torch.no_grad(),
         ):
@@ -106,20 +109,19 @@ class Judge:
         ]
         return EvaluationEnd(entry, split or "", epoch, step, records, pictures)
 
-    def improves(self, report: EvaluationEnd) -> bool:
-        """Whether this verdict is the best so far on the figure that chooses; remembers it if so."""
+    def better(self, report: EvaluationEnd, best: Best | None) -> Best | None:
+        """The best epoch when this verdict is counted in; before training there is none."""
         chooser = self.assembly.recipe.train.best
         records = [r for r in report.records if r.split == "validation" and r.better and r.name == report.entry]
-        if not records or chooser not in ("auto", report.entry):
-            return False
+        if not records or not report.epoch or chooser not in ("auto", report.entry):
+            return best
         record = records[0]
-        if self.best is not None and self.best.name != record.name:
-            return False
         sign = 1 if record.better == "lower" else -1
-        if self.best is not None and sign * record.value >= sign * self.best.value:
-            return False
-        self.best = Best(record.name, record.value, report.epoch, report.step)
-        return True
+        if not math.isfinite(record.value) or (best is not None and best.name != record.name):
+            return best
+        if best is not None and sign * record.value >= sign * best.value:
+            return best
+        return Best(record.name, record.value, report.epoch, report.step)
 
     def _splits(self, evaluator: Evaluator, wanted: tuple[SplitName, ...]) -> list[SplitName | None]:
         if not evaluator.splits:

@@ -85,7 +85,7 @@ class Ledger:
         """
         if self._rows is None or not self._filled:
             return
-        rows = self._rows[: self._filled].double().cpu()
+        rows = self._rows[: self._filled].cpu().double()  # in this order: not every device has float64
         self._filled = 0
         bad = (~torch.isfinite(rows)).nonzero()
         if len(bad):

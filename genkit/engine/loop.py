@@ -12,22 +12,23 @@ from typing import Any
 import torch
 from pluggy import PluginManager
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genkit.dataset import Batch
 from genkit.engine.assembly import Assembly
 from genkit.engine.checkpoint import (
     Checkpoint,
+    checkpoint_exists,
     copy_checkpoint,
     load_weights,
     read_checkpoint,
     write_checkpoint,
 )
 from genkit.engine.device import matmul_precision
+from genkit.engine.ema import MovingAverage
 from genkit.engine.folder import RunFolder, device_name
 from genkit.engine.judge import Best, Judge
 from genkit.engine.ledger import Ledger
-from genkit.engine.seeds import derive_seed, random_states, restore_random_states, seed_all
+from genkit.engine.seeds import derive_seed, isolated, random_states, restore_random_states, seed_all
 from genkit.engine.step import TrainStep
 from genkit.engine.stop import StopRequest
 from genkit.errors import GenkitError, TrainingDiverged
@@ -65,7 +66,8 @@ class Trainer:
         self.assembly = assembly
         self.folder = folder
         self.hook = manager.hook
-        self.ema = _moving_average(assembly, train.ema)
+        model = assembly.parts.model
+        self.ema = None if train.ema is None else MovingAverage(model, train.ema)
         self.step = TrainStep(
             assembly.turns,
             assembly.players,
@@ -73,10 +75,10 @@ class Trainer:
             accumulate=train.accumulate,
             clip_norm=train.clip_norm,
             precision=train.precision,
-            after=None if self.ema is None else lambda: self.ema.update_parameters(assembly.parts.model),  # pyright: ignore[reportOptionalMemberAccess]
+            after=None if self.ema is None else self.ema.update,
         )
-        self.judged_model = assembly.parts.model if self.ema is None else self.ema.module
-        self.judge = Judge(assembly, self.judged_model, folder.images)  # pyright: ignore[reportArgumentType]
+        self.judged_model = model if self.ema is None else self.ema.model
+        self.judge = Judge(assembly, self.judged_model, folder.images)
         self.ledger = Ledger(train.log_every)
         self.position = Position()
         self.latest: dict[tuple[str, str], Record] = {}
@@ -118,6 +120,8 @@ class Trainer:
 
     def _train(self, stop: StopRequest) -> None:
         total = self.assembly.recipe.train.epochs
+        if self.position == Position():
+            self._start_model()
         while not stop:
             if self.position.judged < self.position.epoch:
                 self._judge(stop)
@@ -126,6 +130,15 @@ class Trainer:
             self._train_epoch(stop)
         if stop:
             self._save("interrupted")
+
+    def _start_model(self) -> None:
+        """Shows a fresh model its first batch, for those that start from data."""
+        recipe, model = self.assembly.recipe, self.assembly.parts.model
+        with isolated(derive_seed(recipe.seed, "start"), self.assembly.device), torch.no_grad():
+            order = self.assembly.feeds["train"].epoch(recipe.train.batch_size, seed=recipe.seed, epoch=0)
+            model.start(next(order).x)
+        if self.ema is not None:
+            self.ema.copy()
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """One pass over the training data; nothing here waits for the device but the ledger."""
@@ -180,25 +193,33 @@ class Trainer:
     def _judge(self, stop: StopRequest) -> None:
         """Calls the evaluators that are due, then keeps the epoch's checkpoint and perhaps the best."""
         place, train = self.position, self.assembly.recipe.train
-        improved = False
+        best = self.judge.best
         for report in self.judge.due(place.epoch):
             self._report_evaluation(report)
-            improved |= self.judge.improves(report)
+            best = self.judge.better(report, best)
             if stop:
-                return
+                return  # the epoch is judged again, whole, when the run goes on
         place.judged = place.epoch
+        improved, self.judge.best = best != self.judge.best, best
         if place.epoch and (improved or place.epoch % train.checkpoint_every == 0 or place.epoch == train.epochs):
             self._save("epoch")
-        if place.epoch and improved and train.best != "none":
-            copy_checkpoint(self.folder.last, self.folder.best)
-            self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.best, "best"))
+        if improved:
+            self._keep_best()
+
+    def _keep_best(self) -> None:
+        copy_checkpoint(self.folder.last, self.folder.best)
+        self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.best, "best"))
 
     def _finish(self) -> None:
-        """Judges the best weights on the test data."""
+        """Judges the best weights, and the objective's networks as they were then, on the test data."""
         epoch, step = self.position.epoch, self.position.epoch * self.assembly.steps_per_epoch
-        if self.judge.best is not None and self.folder.best.is_dir():
-            load_weights(self.judged_model, read_checkpoint(self.folder.best).weights, "this recipe's model")
-            epoch, step = self.judge.best.epoch, self.judge.best.step
+        if checkpoint_exists(self.folder.best):
+            checkpoint = read_checkpoint(self.folder.best)
+            load_weights(self.judged_model, checkpoint.weights, "this recipe's model")
+            load_weights(
+                self.assembly.parts.objective, _below("objective.", checkpoint.state), "this recipe's objective"
+            )
+            epoch, step = checkpoint.facts["best"]["epoch"], checkpoint.facts["best"]["step"]
         for report in self.judge.final(epoch, step):
             self._report_evaluation(report)
 
@@ -217,10 +238,11 @@ class Trainer:
         try:
             self.ledger.read(step)
         except TrainingDiverged as error:
-            good = (
-                f"the last good checkpoint is {self.folder.last}" if self.folder.last.is_dir() else "no checkpoint yet"
-            )
-            raise TrainingDiverged(f"{error}; {good}") from error
+            raise TrainingDiverged(f"{error}; {self._last_good()}") from error
+
+    def _last_good(self) -> str:
+        there = checkpoint_exists(self.folder.last)
+        return f"the last good checkpoint is {self.folder.last}" if there else "there is no checkpoint yet"
 
     def _report_steps(self, step: int, speed: float) -> None:
         place = self.position
@@ -272,6 +294,11 @@ class Trainer:
     # ---- checkpoints ---------------------------------------------------------------------------------------------
 
     def _save(self, reason: str) -> None:
+        """Keeps the state, unless the last update broke it: then the checkpoint before stands."""
+        for what, module in (("model", self.assembly.parts.model), ("objective", self.assembly.parts.objective)):
+            for name, weight in module.named_parameters():
+                if not torch.isfinite(weight).all():
+                    raise TrainingDiverged(f"{name} of the {what} is no longer finite; {self._last_good()}")
         write_checkpoint(self.folder.last, self.checkpoint())
         self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.last, reason))
 
@@ -295,6 +322,7 @@ class Trainer:
             "position": asdict(self.position),
             "best": None if self.judge.best is None else asdict(self.judge.best),
             "ledger": self.ledger.state(),
+            "averaging": self.ema is not None and self.ema.started,
             "latest": [asdict(record) for record in self.latest.values()],
             "optimizer_numbers": numbers,
         }
@@ -310,7 +338,7 @@ class Trainer:
         load_weights(self.judged_model, checkpoint.weights, "this recipe's model")
         if self.ema is not None:
             load_weights(parts.model, _below("trained.", state), "this recipe's model")
-            self.ema.n_averaged.fill_(1)
+            self.ema.started = facts["averaging"]
         load_weights(parts.objective, _below("objective.", state), "this recipe's objective")
         for name, player in self.assembly.players.items():
             player.load_state(_below(f"optimizer.{name}.", state), facts["optimizer_numbers"][name])
@@ -319,12 +347,16 @@ class Trainer:
         self.ledger.load_state(facts["ledger"])
         self.latest = {(r["split"], r["name"]): Record(**r) for r in facts["latest"]}
         restore_random_states(_below("random.", state), self.assembly.device)
+        self._mend_best()
 
-
-def _moving_average(assembly: Assembly, decay: float | None) -> AveragedModel | None:
-    if decay is None:
-        return None
-    return AveragedModel(assembly.parts.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    def _mend_best(self) -> None:
+        """Copies the best epoch again, if the run died between keeping it as the last and as the best."""
+        best, place = self.judge.best, self.position
+        if best is None or (place.epoch, place.step_in_epoch, place.judged) != (best.epoch, 0, best.epoch):
+            return
+        kept = read_checkpoint(self.folder.best).facts["best"] if checkpoint_exists(self.folder.best) else None
+        if kept != asdict(best):
+            self._keep_best()
 
 
 def _below(prefix: str, tensors: Any) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ from torch import Tensor
 from genkit.dataset import Batch
 from genkit.engine.device import Precision, autocast
 from genkit.engine.player import Player
-from genkit.objective import Progress, Turn
+from genkit.errors import GenkitError
+from genkit.objective import Loss, Progress, Turn
 
 Clip = float | Mapping[str, float] | None
 
@@ -50,11 +51,6 @@ class TrainStep:
             turn.name: clip_norm.get(turn.name) if isinstance(clip_norm, Mapping) else clip_norm for turn in turns
         }
 
-    @property
-    def num_batches(self) -> int:
-        """Batches that one step takes."""
-        return self.accumulate * max(turn.repeats for turn in self.turns)
-
     def __call__(self, batches: Sequence[Batch], progress: Progress) -> Tensor:
         """Steps every player.
 
@@ -84,8 +80,7 @@ class TrainStep:
         share = 1 / len(micro_batches)
         logged: dict[str, Tensor] = {}
         for batch in micro_batches:
-            with autocast(self.device, self.precision):
-                loss = turn.loss(batch, progress)
+            loss = self._loss(turn, batch, progress)
             total = loss.total if share == 1 else loss.total * share
             total.backward(inputs=player.parameters)  # nobody else's gradients are touched
             for name, value in {"loss": loss.total, **loss.terms}.items():
@@ -96,3 +91,10 @@ class TrainStep:
             logged["grad_norm"] = player.clip(clip)
         player.optimizer.step()
         return logged
+
+    def _loss(self, turn: Turn, batch: Batch, progress: Progress) -> Loss:
+        try:
+            with autocast(self.device, self.precision):
+                return turn.loss(batch, progress)
+        except ValueError as error:  # such as batch normalization of a single example
+            raise GenkitError(f"turn {turn.name!r} on a batch of {len(batch.x)}: {error}") from error

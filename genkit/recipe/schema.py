@@ -222,13 +222,20 @@ def _type_schema(annotation: Any) -> dict[str, Any]:
         return {"$ref": f"#/$defs/{args[0].kind}"}
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return _section_schema(annotation)
-    if "Factory" not in str(annotation) and "Section" not in str(annotation) and "Entry" not in str(annotation):
+    if not _names_parts(annotation):
         return TypeAdapter(annotation).json_schema()
     if origin in (Union, UnionType):
         return {"anyOf": [_type_schema(arg) for arg in args]}
     if origin in (dict, Mapping):
         return {"type": "object", "additionalProperties": _type_schema(args[1])}
     return {"type": "array", "items": _type_schema(args[0])}
+
+
+def _names_parts(annotation: Any) -> bool:
+    """Whether components or sections occur anywhere in a type."""
+    if get_origin(annotation) is Factory or (isinstance(annotation, type) and issubclass(annotation, Section)):
+        return True
+    return any(_names_parts(argument) for argument in get_args(annotation))
 
 
 def _section_schema(section: type[Section]) -> dict[str, Any]:

@@ -3,8 +3,12 @@
 A plugin's author runs them in a test of their own; genkit runs them on every component that is registered.
 
 Example:
-    >>> from genkit.testing import check_backbone, factory
-    >>> check_backbone(factory("backbone", {"use": "mlp", "hidden_dims": [8]}))
+    .. code-block:: python
+
+        from genkit.testing import check_backbone, factory
+
+        def test_my_backbone_keeps_the_contract():
+            check_backbone(factory("backbone", {"use": "my_backbone", "width": 8}))
 
 Each check raises :class:`AssertionError` with what is wrong and what the contract asks for.
 """

@@ -16,8 +16,8 @@ NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 def check_dataset(build: Factory[Dataset]) -> None:
     """Checks a dataset whose files are there.
 
-    The spec tells the truth, the same options give the same splits, splits share no image, values lie in the
-    spec's range and on its levels, labels below the number of classes.
+    The spec tells the truth, the same options give the same splits, values lie in the spec's range and on its
+    levels, labels below the number of classes.
     """
     dataset, other = build(), build()
     spec = dataset.spec

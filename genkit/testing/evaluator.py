@@ -8,10 +8,12 @@ import torch
 
 from genkit.component import Factory
 from genkit.dataset import SplitName, Views
+from genkit.engine.assembly import SPLITS
+from genkit.engine.feed import Feed
 from genkit.evaluator import Evaluator, Figure, Picture, Subject
 from genkit.model import GenerativeModel
-from genkit.testing.common import factory, feed_like, models_for, refused
-from genkit.testing.sampler import objective_for
+from genkit.testing.common import CPU, MadeUp, models_for, refused
+from genkit.testing.sampler import objective_for, sampler_for
 
 
 def check_evaluator(build: Factory[Evaluator]) -> None:
@@ -49,10 +51,10 @@ def subject_for(model: GenerativeModel) -> Subject:
     """A small subject around a model: what an evaluator is given, with made-up data."""
     objective = objective_for(model)
     assert objective is not None, "no installed objective serves this model"
-    sampler = factory("sampler", "prior")(model, objective)
-    splits: tuple[SplitName, ...] = ("train", "validation", "test")
-    data: Views = {split: feed_like(model.spec, 24) for split in splits}
-    return Subject(model.eval(), objective.eval(), sampler, model.spec, data, epoch=1, batch_size=10)
+    sampler, dataset = sampler_for(model, objective), MadeUp(model.spec)
+    assert sampler is not None, "no installed sampler serves this model"
+    data: Views = {split: Feed(dataset.split(split), CPU) for split in SPLITS}
+    return Subject(model.eval(), objective.eval(), sampler, dataset, data, epoch=1, batch_size=10)
 
 
 def _evaluate(evaluator: Evaluator, subject: Subject, split: SplitName | None) -> list[Figure | Picture]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from genkit.component import Factory
@@ -36,10 +38,21 @@ def check_sampler(build: Factory[Sampler]) -> None:
 
 def objective_for(model: GenerativeModel) -> Objective | None:
     """The first installed objective that serves a model."""
-    for registration in installed().components("objective"):
-        build = examples("objective", registration.name)[0]
+    build = _serving("objective", model)
+    return None if build is None else build(model)
+
+
+def sampler_for(model: GenerativeModel, objective: Objective) -> Sampler | None:
+    """The first installed sampler that serves a model."""
+    build = _serving("sampler", model)
+    return None if build is None else build(model, objective)
+
+
+def _serving(kind: str, model: GenerativeModel) -> Factory[Any] | None:
+    for registration in installed().components(kind):
+        build = examples(kind, registration.name)[0]
         if not lacking(model, build.resolved.requires):
-            return build(model)
+            return build
     return None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from genkit import Backbone, Shape, refuse_context
@@ -70,7 +71,7 @@ class CNN(Backbone):
         /,
         *,
         channels: PositiveInt = 32,
-        multipliers: Sequence[PositiveInt] = (1, 2, 2),
+        multipliers: Annotated[Sequence[PositiveInt], Field(min_length=1)] = (1, 2, 2),
         activation: Activation = "gelu",
         normalization: Normalization = "none",
         dropout: Probability = 0.0,

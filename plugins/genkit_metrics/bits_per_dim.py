@@ -45,8 +45,8 @@ class BitsPerDim(Evaluator):
         model, view = subject.model, subject.view(split)
         assert isinstance(model, HasLogProb)
         parts = [model.log_prob(batch.x, num_samples=self.num_samples) for batch in view.batches(subject.batch_size)]
-        total = torch.stack([part.nats.sum(dtype=torch.float64) for part in parts]).sum()
-        nats, tag = -total.item() / len(view), parts[0].tag(subject.spec)
+        every = torch.cat([part.nats for part in parts]).cpu().double()  # in this order: not every device has float64
+        nats, tag = -every.mean().item(), parts[0].tag(subject.spec)
         bits = bits_per_dim(nats, subject.spec.num_dims)
         return [
             Figure(bits, unit="bits/dim", tag=tag, better="lower"),

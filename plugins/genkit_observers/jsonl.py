@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from genkit import EpochEnd, EvaluationEnd, GenkitError, Record, RunStart, StepReport, hookimpl
+from genkit import EpochEnd, EvaluationEnd, GenkitError, Record, RunStart, StepReport, hookimpl, read_records
 
 
 class MetricsFile:
@@ -24,33 +24,23 @@ class MetricsFile:
 
     def __init__(self, start: RunStart) -> None:
         self.path = start.folder / "metrics.jsonl"
-        kept = self._kept_lines(start.start_step)
-        self.known = {_key(json.loads(line)) for line in kept}
         try:
-            self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            kept = [record for record in read_records(self.path) if record.step <= start.start_step]
+            self.path.write_text("".join(map(_line, kept)), encoding="utf-8")
         except OSError as error:
             raise GenkitError(f"{self.path} cannot be written: {error}") from error
-
-    def _kept_lines(self, start_step: int) -> list[str]:
-        if not self.path.is_file():
-            return []
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        return [line for line in lines if _complete(line) and json.loads(line)["step"] <= start_step]
+        self.known = {_key(record) for record in kept}
 
     @hookimpl
     def on_step(self, report: StepReport) -> None:
         """Writes the means of the last steps."""
-        self.write(
-            [
-                *report.records,
-                Record(report.step, report.epoch, "train", "steps_per_second", report.steps_per_second),
-            ]
-        )
+        speed = replace(report.records[0], name="steps_per_second", value=report.steps_per_second, unit="")
+        self.write([*report.records, speed])
 
     @hookimpl
     def on_epoch_end(self, report: EpochEnd) -> None:
-        """Writes the means of the epoch."""
-        self.write([_of_epoch(record) for record in report.records])
+        """Writes the means of the epoch, set apart from those of the last steps at the same step."""
+        self.write([replace(record, name=f"{record.name}/epoch") for record in report.records])
 
     @hookimpl
     def on_evaluation(self, report: EvaluationEnd) -> None:
@@ -59,29 +49,18 @@ class MetricsFile:
 
     def write(self, records: Sequence[Record]) -> None:
         """Appends those that are not there yet."""
-        lines = []
-        for record in records:
-            fields = asdict(record)
-            if _key(fields) not in self.known:
-                self.known.add(_key(fields))
-                lines.append(json.dumps(fields) + "\n")
+        new = [record for record in records if _key(record) not in self.known]
+        self.known |= {_key(record) for record in new}
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(lines)
+                file.writelines(map(_line, new))
         except OSError as error:
             raise GenkitError(f"{self.path} cannot be written: {error}") from error
 
 
-def _of_epoch(record: Record) -> Record:
-    """Sets a mean over an epoch apart from the mean over the last steps at the same step."""
-    fields = asdict(record)
-    return Record(**{**fields, "name": f"{record.name}/epoch"})
+def _line(record: Record) -> str:
+    return json.dumps(asdict(record)) + "\n"
 
 
-def _key(fields: dict) -> tuple:
-    return fields["step"], fields["split"], fields["name"]
-
-
-def _complete(line: str) -> bool:
-    """Whether a line was written to its end before the machine died."""
-    return line.startswith("{") and line.endswith("}")
+def _key(record: Record) -> tuple[int, str, str]:
+    return record.step, record.split, record.name

@@ -40,7 +40,7 @@ class Prior(Sampler):
         """Draws samples."""
         assert isinstance(self.model, Decodes)
         z = self.model.sample_latent(num_samples, context, self.temperature)
-        mean = self.model.decode(z, context)
         if self.output == "mean" or not isinstance(self.model, LatentVariable):
-            return Samples(mean)
-        return Samples(self.model.likelihood(z, context).sample(), mean)
+            return Samples(self.model.decode(z, context))
+        likelihood = self.model.likelihood(z, context)
+        return Samples(likelihood.sample(), likelihood.mean)

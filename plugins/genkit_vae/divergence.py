@@ -31,9 +31,9 @@ def kl_per_group(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         >>> kl_per_group(q, p, q.rsample()).tolist()
         [[0.5, 0.5]]
     """
-    if isinstance(q, Independent) and isinstance(p, Independent):
-        return kl_divergence(q.base_dist, p.base_dist).flatten(1)
     try:
+        if isinstance(q, Independent) and isinstance(p, Independent):
+            return kl_divergence(q.base_dist, p.base_dist).flatten(1)
         return kl_divergence(q, p).unsqueeze(1)
     except NotImplementedError:
         return (q.log_prob(z) - p.log_prob(z)).unsqueeze(1)

@@ -8,9 +8,9 @@ from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from genkit import Batch, GenerativeModel, LatentVariable, Loss, Objective, Progress, Turn
+from genkit.objective import MODEL
 from genkit_vae.divergence import kl_per_group
 
-PLAYER = "model"
 UNITS = {"reconstruction": "nats", "kl": "nats", "negative_elbo": "nats"}
 
 
@@ -54,11 +54,11 @@ class ELBO(Objective):
 
     def players(self, model: GenerativeModel) -> Mapping[str, Sequence[nn.Parameter]]:
         """One player, who moves the whole model."""
-        return {PLAYER: list(model.parameters())}
+        return {MODEL: list(model.parameters())}
 
     def turns(self, model: GenerativeModel) -> Sequence[Turn]:
         """One turn."""
-        return [Turn(PLAYER, PLAYER, lambda batch, progress: self.loss(model, batch, progress), units=UNITS)]
+        return [Turn(MODEL, MODEL, lambda batch, progress: self.loss(model, batch, progress), units=UNITS)]
 
     def loss(self, model: GenerativeModel, batch: Batch, progress: Progress) -> Loss:
         """The loss on one batch, nats per example."""

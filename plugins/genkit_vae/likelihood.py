@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from genkit import Component, DataSpec, Shape
 from genkit.model import Measure
-
-#: Which likelihoods fit which data; the messages of those that do not fit name these.
-FITTING = {
-    "2 levels": "bernoulli, categorical",
-    "8-bit levels": "categorical, discretized_logistic, continuous_bernoulli, gaussian",
-    "continuous values": "gaussian, continuous_bernoulli (images only)",
-}
+from genkit.registry import installed
 
 
 class Likelihood(Component, nn.Module, kind="likelihood"):
@@ -23,17 +18,30 @@ class Likelihood(Component, nn.Module, kind="likelihood"):
 
     Implementing a likelihood:
 
-    1. ``def __init__(self, spec: DataSpec, /, *, ...)``: call ``super().__init__(spec)``, then
-       :func:`refuse` data that it does not fit.
-    2. Say in :attr:`parameter_shape` what the decoder must put out, and in :attr:`measure` whether it gives
+    1. Say in :attr:`needs` and in :meth:`fits` what data it is for: all other data is refused, with the names of
+       the likelihoods that fit it.
+    2. ``def __init__(self, spec: DataSpec, /, *, ...)``: call ``super().__init__(spec)``.
+    3. Say in :attr:`parameter_shape` what the decoder must put out, and in :attr:`measure` whether it gives
        probabilities or densities.
-    3. Return the distribution of data in the spec's range from :meth:`distribution`, with ``log_prob`` (nats,
+    4. Return the distribution of data in the spec's range from :meth:`distribution`, with ``log_prob`` (nats,
        shape :math:`(B,)`), ``sample`` and ``mean``, and ``validate_args=False``.
     """
 
+    needs: ClassVar[str]
+
     def __init__(self, spec: DataSpec, /) -> None:
         super().__init__()
+        if not self.fits(spec):
+            raise ValueError(
+                f"this likelihood needs {self.needs}, but the data has {spec.describe_values()}; "
+                f"likelihoods that fit it: {', '.join(fitting(spec)) or 'none that is installed'}"
+            )
         self.spec = spec
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, spec: DataSpec) -> bool:
+        """Whether it is a likelihood of such data."""
 
     @property
     def parameter_shape(self) -> Shape:
@@ -50,13 +58,9 @@ class Likelihood(Component, nn.Module, kind="likelihood"):
         """The distribution of each example, from the decoder's output :math:`(B, *parameter_shape)`."""
 
 
-def refuse(likelihood: str, needs: str, spec: DataSpec) -> ValueError:
-    """The error of a likelihood that does not fit the data, naming those that do."""
-    values = {None: "continuous values", 2: "2 levels"}.get(spec.levels, "8-bit levels")
-    return ValueError(
-        f"the {likelihood} likelihood needs {needs}, but the data has {spec.describe_values()}; "
-        f"likelihoods that fit it: {FITTING[values]}"
-    )
+def fitting(spec: DataSpec) -> list[str]:
+    """The names of the installed likelihoods that fit some data."""
+    return [r.name for r in installed().components("likelihood") if cast(type[Likelihood], r.load()).fits(spec)]
 
 
 def to_index(x: Tensor, levels: int) -> Tensor:

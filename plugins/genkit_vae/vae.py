@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pydantic import PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from genkit import (
@@ -91,11 +92,11 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
 
     def posterior(self, x: Tensor, context: Tensor | None = None) -> Distribution:
         """The distribution of the latent behind each example."""
-        return self.posterior_family.distribution(self.encoder(x, context), context)
+        return self.posterior_family.distribution(full_precision(self.encoder(x, context)), context)
 
     def likelihood(self, z: Tensor, context: Tensor | None = None) -> Distribution:
         """The distribution of data that each latent stands for."""
-        return self.likelihood_family.distribution(self.decoder(z, context))
+        return self.likelihood_family.distribution(full_precision(self.decoder(z, context)))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The posterior's mean."""
@@ -108,6 +109,10 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
     def sample_latent(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Draws from the prior."""
         return self.latent_prior.sample(num_samples, context, temperature)
+
+    def sampling_parameters(self) -> Sequence[nn.Parameter]:
+        """The decoder's and the prior's; a likelihood's own scale does not move its mean."""
+        return [*self.latent_prior.parameters(), *self.decoder.parameters()]
 
     def rsample(self, num_samples: int, context: Tensor | None = None) -> Tensor:
         """Means of the likelihood at latents from the prior: draws of bits would carry no gradient."""
@@ -128,10 +133,15 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
         if num_samples == 1:
             z = q.rsample()
             nats = self.likelihood(z, context).log_prob(x) - kl_per_group(q, p, z).sum(1)
-            return LogProb(nats, "lower bound", measure=measure)
+            return LogProb(nats, "lower bound", measure)
         log_sum = torch.full(x.shape[:1], -math.inf, device=x.device)
         for _ in range(num_samples):
             z = q.rsample()
             log_weight = self.likelihood(z, context).log_prob(x) + p.log_prob(z) - q.log_prob(z)
             log_sum = torch.logaddexp(log_sum, log_weight)
-        return LogProb(log_sum - math.log(num_samples), "estimate", num_samples, measure)
+        return LogProb(log_sum - math.log(num_samples), "estimate", measure, num_samples)
+
+
+def full_precision(parameters: Tensor) -> Tensor:
+    """A network's output at no less than float32: distributions lose nats, and levels, to bfloat16."""
+    return parameters.float() if parameters.dtype in (torch.bfloat16, torch.float16) else parameters

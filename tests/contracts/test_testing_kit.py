@@ -91,12 +91,12 @@ def test_broken_backbone_is_caught(cls, message):
 
 class SummedLogProb(GenerativeModel, HasLogProb):
     def log_prob(self, x, context=None, num_samples=1):
-        return LogProb(x.sum(), "exact", measure="density")
+        return LogProb(x.sum(), "exact", "density")
 
 
 class AboveOne(GenerativeModel, HasLogProb):
     def log_prob(self, x, context=None, num_samples=1):
-        return LogProb(x.flatten(1).sum(1).abs() + 1, "exact")
+        return LogProb(x.flatten(1).sum(1).abs() + 1, "exact", "probability")
 
 
 class ForgetsSpec(GenerativeModel):

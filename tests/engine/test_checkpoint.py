@@ -1,13 +1,21 @@
 """Checkpoints: complete or not there, and never a pickle."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from genkit import CheckpointError
 from genkit.engine import checkpoint as module
-from genkit.engine.checkpoint import Checkpoint, copy_checkpoint, load_weights, read_checkpoint, write_checkpoint
+from genkit.engine.checkpoint import (
+    Checkpoint,
+    checkpoint_exists,
+    copy_checkpoint,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 
 def made(value):
@@ -50,6 +58,23 @@ def test_death_between_the_two_renames_is_survived(tmp_path):
     assert read_checkpoint(tmp_path / "last").facts["number"] == 1
     write_checkpoint(tmp_path / "last", made(2))
     assert read_checkpoint(tmp_path / "last").facts["number"] == 2
+
+
+def test_second_death_between_the_renames_is_survived_too(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path / "last", made(1))
+    (tmp_path / "last").rename(tmp_path / "last.previous")
+    rename = Path.rename
+
+    def die(self, target):
+        if self.name == "last.new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", die)
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint(tmp_path / "last", made(2))
+    assert checkpoint_exists(tmp_path / "last")
+    assert read_checkpoint(tmp_path / "last").facts["number"] == 1
 
 
 def test_copy_is_untouched_by_the_next_write(tmp_path):

@@ -1,5 +1,6 @@
 """The loop: the same numbers as a loop written by hand, undisturbed by whoever watches, exact when resumed."""
 
+import math
 import signal
 
 import pytest
@@ -137,24 +138,29 @@ def test_evaluators_change_no_weight(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["0000.png", "0001.png", "0001.png", "0002.png"]
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize(
-    "extra", [[], ["train.ema=0.9", "train.clip_norm=1", "train.accumulate=2", "train.batch_size=16"]]
-)
-def test_resumed_run_ends_with_the_same_weights_to_the_bit(tmp_path, stop_at, extra):
+MOMENTS = [*(("step", step) for step in range(1, 7)), *(("evaluation", epoch) for epoch in range(3)), ("checkpoint", 1)]
+EXTRAS = [[], ["train.ema=0.9", "train.clip_norm=1.0", "train.accumulate=2", "train.batch_size=16"]]
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=str)
+@pytest.mark.parametrize("extra", EXTRAS, ids=["plain", "everything"])
+def test_resumed_run_ends_with_the_same_weights_to_the_bit(tmp_path, moment, extra):
     overrides = ["train.log_every=1", *extra]
     whole, watcher = tmp_path / "whole", Watcher()
     trainer = trainer_of(whole, watcher, overrides)
     end = trainer.run()
 
+    asked = []
+
     def interrupt(name, report):
-        if name == "step" and report.step == stop_at:
+        now = (name, report.step if name == "step" else getattr(report, "epoch", None))
+        if now == moment and not asked:
+            asked.append(now)
             signal.raise_signal(signal.SIGTERM)
 
     parts = tmp_path / "parts"
     first = Watcher(interrupt)
-    interrupted = trainer_of(parts, first, overrides)
-    stopped = interrupted.run()
+    stopped = trainer_of(parts, first, overrides).run()
     assert (stopped.status, stopped.signal) == ("interrupted", signal.SIGTERM)
     second = Watcher()
     continued = trainer_of(parts, second, overrides)
@@ -168,6 +174,73 @@ def test_resumed_run_ends_with_the_same_weights_to_the_bit(tmp_path, stop_at, ex
     epochs = [[r.value for r in report.records] for w in (first, second) for report in w.of("epoch")]
     assert epochs == [[r.value for r in report.records] for report in watcher.of("epoch")]
     assert resumed_end.records == end.records
+    bests = [read_checkpoint(RunFolder(folder).best) for folder in (whole, parts)]
+    assert equal(dict(bests[0].weights), dict(bests[1].weights))
+
+
+def test_death_between_last_and_best_is_mended(tmp_path):
+    whole = trainer_of(tmp_path / "whole").run()
+
+    def die(name, report):
+        if name == "checkpoint" and (report.reason, report.epoch) == ("epoch", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(tmp_path / "parts", Watcher(die)).run()
+    folder = RunFolder(tmp_path / "parts")
+    assert read_checkpoint(folder.last).facts["best"]["epoch"] == 2
+    assert read_checkpoint(folder.best).facts["best"]["epoch"] == 1
+    continued = trainer_of(tmp_path / "parts")
+    continued.restore(read_checkpoint(folder.last))
+    assert continued.run().records == whole.records
+    assert read_checkpoint(folder.best).facts["best"]["epoch"] == 2
+
+
+def test_figure_that_is_not_finite_is_never_the_best(tmp_path):
+    trainer = trainer_of(tmp_path)
+    good, bad = (
+        genkit.EvaluationEnd(
+            "cost", "validation", 1, 3, [genkit.Record(3, 1, "validation", "cost", value, better="lower")]
+        )
+        for value in (5.0, math.nan)
+    )
+    best = trainer.judge.better(good, None)
+    assert best.value == 5.0
+    assert trainer.judge.better(bad, best) is best
+    assert trainer.judge.better(bad, None) is None
+
+
+def test_weights_that_the_last_update_broke_are_not_kept(tmp_path):
+    def ruin(name, report):
+        if name == "step" and report.step == 6:
+            torch.nn.init.constant_(trainer.assembly.parts.model.network.linear.bias, math.nan)
+
+    trainer = trainer_of(tmp_path, Watcher(ruin))
+    with pytest.raises(genkit.TrainingDiverged, match=r"network.linear.bias of the model is no longer finite; .*last"):
+        trainer.run()
+    kept = read_checkpoint(RunFolder(tmp_path).last)
+    assert kept.facts["position"]["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in kept.weights.values())
+
+
+def test_model_sees_its_first_batch_before_it_is_judged(tmp_path, monkeypatch):
+    seen = []
+
+    def start(self, x):
+        seen.append(x)
+        self.network.linear.bias.fill_(1.0)
+        torch.rand(7)  # moves nobody else's random numbers
+
+    plain = Watcher()
+    trainer_of(tmp_path / "plain", plain, ["train.ema=0.5"]).run()
+    monkeypatch.setattr(toy.Denoiser, "start", start)
+    watcher = Watcher()
+    trainer = trainer_of(tmp_path / "started", watcher, ["train.ema=0.5"])
+    trainer.run()
+    assert len(seen) == 1
+    expected = next(trainer.assembly.feeds["train"].epoch(32, seed=3, epoch=0)).x
+    assert torch.equal(seen[0], expected)
+    assert watcher.of("evaluation")[0].records[0].value != plain.of("evaluation")[0].records[0].value
 
 
 def test_ledger_reports_means_and_bits(tmp_path):
@@ -210,6 +283,8 @@ def test_best_weights_are_those_that_are_tested(tmp_path):
     assert (trainer.judge.best.epoch, trainer.judge.best.value) == (1, validations[1])
     best, last = (read_checkpoint(RunFolder(tmp_path).checkpoints / name).weights for name in ("best", "last"))
     assert equal(dict(trainer.judged_model.state_dict()), dict(best))
+    scale = read_checkpoint(RunFolder(tmp_path).best).state["objective.scale"]
+    assert torch.equal(trainer.assembly.parts.objective.scale, scale)
     assert not equal(dict(best), dict(last))
 
 

@@ -8,7 +8,7 @@ from torch.distributions import Distribution, Independent
 
 from genkit import DataSpec
 from genkit.model import Measure
-from genkit_vae.likelihood import Likelihood, refuse
+from genkit_vae.likelihood import Likelihood
 
 
 class Bernoulli(Likelihood):
@@ -22,10 +22,15 @@ class Bernoulli(Likelihood):
         Kingma and Welling: Auto-Encoding Variational Bayes, ICLR 2014, arXiv 1312.6114, appendix C.1.
     """
 
+    needs = "binary data"
+
     def __init__(self, spec: DataSpec, /) -> None:
         super().__init__(spec)
-        if spec.levels != 2:
-            raise refuse("bernoulli", "binary data", spec)
+
+    @classmethod
+    def fits(cls, spec: DataSpec) -> bool:
+        """As :attr:`needs` says."""
+        return spec.levels == 2
 
     @property
     def measure(self) -> Measure:
@@ -49,10 +54,15 @@ class ContinuousBernoulli(Likelihood):
         Loaiza-Ganem and Cunningham: The continuous Bernoulli, NeurIPS 2019, arXiv 1907.06845, equation 2.
     """
 
+    needs = "images with grey values"
+
     def __init__(self, spec: DataSpec, /) -> None:
         super().__init__(spec)
-        if spec.levels == 2 or not spec.is_image:
-            raise refuse("continuous_bernoulli", "images with grey values", spec)
+
+    @classmethod
+    def fits(cls, spec: DataSpec) -> bool:
+        """As :attr:`needs` says."""
+        return spec.levels != 2 and spec.is_image
 
     @property
     def measure(self) -> Measure:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from genkit import DataSpec, Shape
 from genkit.model import Measure
-from genkit_vae.likelihood import Likelihood, refuse, to_index
+from genkit_vae.likelihood import Likelihood, to_index
 
 MOST_LEVELS = 256
 
@@ -50,11 +50,16 @@ class Categorical(Likelihood):
     of each element.
     """
 
+    needs = "discrete data with at most 256 levels"
+
     def __init__(self, spec: DataSpec, /) -> None:
         super().__init__(spec)
-        if spec.levels is None or spec.levels > MOST_LEVELS:
-            raise refuse("categorical", f"discrete data with at most {MOST_LEVELS} levels", spec)
         self.levels = spec.levels
+
+    @classmethod
+    def fits(cls, spec: DataSpec) -> bool:
+        """As :attr:`needs` says."""
+        return spec.levels is not None and spec.levels <= MOST_LEVELS
 
     @property
     def parameter_shape(self) -> Shape:

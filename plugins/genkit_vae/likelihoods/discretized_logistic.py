@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from genkit import DataSpec, Shape
 from genkit.model import Measure
-from genkit_vae.likelihood import Likelihood, refuse
+from genkit_vae.likelihood import Likelihood
 
 SMALLEST_LOG_SCALE = -7.0  # in units of [0, 1]: far below one 8-bit level, and exp stays finite
 
@@ -75,11 +75,16 @@ class DiscretizedLogistic(Likelihood):
         arXiv 1606.04934, section 5.2. Salimans et al.: PixelCNN++, ICLR 2017, arXiv 1701.05517, equation 2.
     """
 
+    needs = "discrete data with more than 2 levels"
+
     def __init__(self, spec: DataSpec, /) -> None:
         super().__init__(spec)
-        if spec.levels is None or spec.levels <= 2:
-            raise refuse("discretized_logistic", "discrete data with more than 2 levels", spec)
         self.levels = spec.levels
+
+    @classmethod
+    def fits(cls, spec: DataSpec) -> bool:
+        """As :attr:`needs` says."""
+        return spec.levels is not None and spec.levels > 2
 
     @property
     def parameter_shape(self) -> Shape:

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from genkit import DataSpec
 from genkit.model import Measure
-from genkit_vae.likelihood import Likelihood, refuse
+from genkit_vae.likelihood import Likelihood
 
 
 class Gaussian(Likelihood):
@@ -31,15 +31,20 @@ class Gaussian(Likelihood):
         arXiv 2006.13202.
     """
 
+    needs = "grey or continuous values"
+
     def __init__(self, spec: DataSpec, /, *, scale: PositiveFloat = 0.1, learn_scale: bool = False) -> None:
         super().__init__(spec)
-        if spec.levels == 2:
-            raise refuse("gaussian", "grey or continuous values", spec)
         log_scale = torch.tensor(math.log(scale))
         if learn_scale:
             self.log_scale = nn.Parameter(log_scale)
         else:
             self.register_buffer("log_scale", log_scale)
+
+    @classmethod
+    def fits(cls, spec: DataSpec) -> bool:
+        """As :attr:`needs` says."""
+        return spec.levels != 2
 
     @property
     def measure(self) -> Measure:

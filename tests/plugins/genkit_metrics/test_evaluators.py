@@ -29,7 +29,9 @@ class Plane(GenerativeModel, Encodes, Decodes, HasLogProb):
         return temperature * torch.randn(num_samples, 2)
 
     def log_prob(self, x, context=None, num_samples=1):
-        return LogProb(-x.flatten(1).sum(1) * 255, "exact" if num_samples == 1 else "estimate", num_samples)
+        return LogProb(
+            -x.flatten(1).sum(1) * 255, "exact" if num_samples == 1 else "estimate", "probability", num_samples
+        )
 
 
 class Draws(Sampler):
@@ -50,7 +52,7 @@ def subject():
     values = torch.arange(14, dtype=torch.uint8).view(7, 1, 1, 2)
     data = {name: Feed(Split(values), torch.device("cpu")) for name in ("train", "validation")}
     objective = Factory("none", {}, object)
-    return genkit.Subject(model, objective, Draws(model, objective), SPEC, data, epoch=0, batch_size=3)
+    return genkit.Subject(model, objective, Draws(model, objective), None, data, epoch=0, batch_size=3)
 
 
 def built(node, model):

@@ -5,7 +5,7 @@ import torch
 from genkit_vae.divergence import kl_per_group
 from genkit_vae.posterior import Diagonal
 from genkit_vae.prior import StandardNormal
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, StudentT
 
 
 def kl(mean, log_std):
@@ -60,6 +60,13 @@ def test_estimate_where_there_is_no_closed_form():
     exact = kl_per_group(q, p, q.rsample())[0].item()
     error = 5 * estimates.std().item() / count**0.5
     assert estimates.mean().item() == pytest.approx(exact, abs=error)
+
+
+def test_factorized_pair_without_a_closed_form_is_estimated():
+    q = Independent(Normal(torch.zeros(3, 2), torch.ones(3, 2)), 1)
+    p = Independent(StudentT(torch.full((2,), 5.0)), 1)
+    z = q.rsample()
+    assert torch.equal(kl_per_group(q, p, z), (q.log_prob(z) - p.log_prob(z)).unsqueeze(1))
 
 
 def test_posterior_that_does_not_factorize_is_one_group():

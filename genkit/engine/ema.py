@@ -1,0 +1,51 @@
+"""The exponential moving average of a model's weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from genkit.model import GenerativeModel
+
+
+class MovingAverage:
+    r"""A second model whose weights follow the first one's: :math:`\bar w \leftarrow d\, \bar w + (1 - d)\, w`.
+
+    The first update copies, so that the random start is forgotten. Buffers are copied at each.
+
+    Args:
+        model: The model that is trained.
+        decay: :math:`d`, close to 1.
+
+    Attributes:
+        model: The average, which takes no gradients.
+        started: Whether there has been an update.
+    """
+
+    def __init__(self, model: GenerativeModel, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+        self.started = False
+        self._averages: list[Tensor] = list(self.model.parameters())
+        self._weights: list[Tensor] = list(model.parameters())
+        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Follows the model one step; nothing here waits for the device."""
+        if not self.started:
+            self.copy()
+            self.started = True
+            return
+        torch._foreach_lerp_(self._averages, self._weights, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+        for average, buffer in self._buffers:
+            average.copy_(buffer)
+
+    @torch.no_grad()
+    def copy(self) -> None:
+        """Takes the model's weights and buffers as they are."""
+        torch._foreach_copy_(self._averages, self._weights)  # pyright: ignore[reportPrivateImportUsage]
+        for average, buffer in self._buffers:
+            average.copy_(buffer)
