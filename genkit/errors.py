@@ -91,7 +91,7 @@ def closest(given: str, allowed: Iterable[str]) -> str:
         >>> closest("unet", [])
         ''
     """
-    names = sorted(allowed)
+    names = sorted(set(allowed))
     match = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
     hint = f"; did you mean {match[0]!r}?" if match else ""
     return f"{hint} (allowed: {', '.join(names)})" if names else hint

@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +26,13 @@ from torch import Tensor
 from genkit.component import Factory
 from genkit.dataset import DataSpec
 from genkit.engine import assemble, choose_device
-from genkit.engine.assembly import Assembly, build_dataset, build_parts
+from genkit.engine.assembly import Assembly, build_dataset, build_parts, read_feeds
 from genkit.engine.checkpoint import Checkpoint, checkpoint_exists, load_weights, read_checkpoint
 from genkit.engine.device import matmul_precision
 from genkit.engine.folder import RunFolder, describe_environment
 from genkit.engine.judge import Judge
 from genkit.engine.loop import Trainer
-from genkit.engine.seeds import isolated
+from genkit.engine.seeds import derive_seed, isolated
 from genkit.engine.stop import StopRequest
 from genkit.errors import GenkitError, Problem, RecipeError, UsageError, closest
 from genkit.events import EvaluationEnd, Record, RunEnd, read_records
@@ -67,7 +68,7 @@ def run(
         UsageError: The request cannot be served: see :class:`genkit.RecipeError` for the recipe.
         GenkitError: The run failed.
     """
-    folder = RunFolder(Path(runs) / _checked_name(default_name(recipe) if name is None else name))
+    folder = RunFolder(Path(runs) / checked_name(default_name(recipe) if name is None else name))
     checked = load_recipe(recipe, overrides)
     folder.check_free()
     where = choose_device(device)
@@ -119,7 +120,12 @@ def _make_observers(manager: PluginManager, trainer: Trainer) -> list[object]:
     return observers
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """A run's name, if it can be a folder's.
+
+    Raises:
+        UsageError: It cannot.
+    """
     if not re.fullmatch(r"[\w][\w .+=-]*", name):
         raise UsageError(f"run name {name!r}: one folder's name is wanted, of letters, digits and any of '_ .+=-'")
     return name
@@ -157,7 +163,19 @@ def load(path: str | Path, *, checkpoint: str | None = None, device: str = "auto
     """
     folder = RunFolder(Path(path))
     folder.check_run()
-    return Run(folder, load_recipe(folder.recipe), checkpoint, choose_device(device))
+    return Run(folder, _usable(folder), checkpoint, choose_device(device))
+
+
+def _usable(folder: RunFolder) -> Recipe:
+    """A run's recipe, without the evaluators that are no longer installed: its model does not need them."""
+    try:
+        return load_recipe(folder.recipe)
+    except RecipeError as error:
+        broken = {problem.path.split(".")[1] for problem in error.problems if problem.path.startswith("evaluate.")}
+        if not broken:
+            raise
+        warnings.warn(f"{folder.path}: left out of the recipe: {error}", stacklevel=3)
+        return load_recipe(folder.recipe, [*(f"evaluate.{name}=null" for name in sorted(broken)), "train.best=auto"])
 
 
 class Run:
@@ -180,6 +198,9 @@ class Run:
             raise UsageError(
                 f"{folder.path} has no checkpoint {self.checkpoint_name!r}{closest(self.checkpoint_name, there)}"
             )
+
+    def __repr__(self) -> str:
+        return f"<Run {self.folder.path}: {self.recipe.model.name}, checkpoint {self.checkpoint_name}, {self.device}>"
 
     @cached_property
     def _loaded(self) -> Any:
@@ -223,6 +244,9 @@ class Run:
         factory = self.recipe.sampler if sampler is None else _sampler(sampler, self.recipe)
         drawn = factory(self.model, self._loaded[0].objective)
         with torch.no_grad(), matmul_precision("fp32"):
+            if drawn.fitted:
+                with isolated(derive_seed(self.recipe.seed, "fit"), self.device):
+                    drawn.fit(read_feeds(self.recipe, build_dataset(self.recipe), self.device))
             if seed is None:
                 return drawn.sample(num_samples).x
             with isolated(seed, self.device):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,25 +37,20 @@ class Sampler(Component, kind="sampler"):
        :meth:`sample` needs of them. The objective is there for samplers that use what it trained beside the
        model, such as a critic.
     3. Draw in :meth:`sample` with torch's global generator; the caller seeds it.
-    4. A sampler that must see data first does so in :meth:`fit`, and keeps what it found in
-       :meth:`state_dict`.
+    4. A sampler that must see data first sets :attr:`fitted` and learns in :meth:`fit`, which is called with the
+       model as it is, under a seed of its own, before anything is drawn.
 
     Attributes:
         requires: Capabilities that the model must have.
+        fitted: Whether :meth:`fit` must come before :meth:`sample`.
     """
 
     requires: ClassVar[tuple[type[Capability], ...]] = ()
+    fitted: ClassVar[bool] = False
 
     @abstractmethod
     def sample(self, num_samples: int, context: Tensor | None = None) -> Samples:
         """Draws samples."""
 
     def fit(self, data: Views) -> None:
-        """Learns from data after training, for samplers that do."""
-
-    def state_dict(self) -> Mapping[str, Tensor]:
-        """What :meth:`fit` learned."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back what :meth:`state_dict` returned."""
+        """Learns from the splits that are not empty, for samplers that must."""

@@ -138,7 +138,7 @@ def test_validate_says_what_it_cannot_know_without_the_data(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tiny.yml"], "tiny.yml: there is no such recipe; did you mean 'tiny.yaml'? (allowed: tiny.yaml)"),
+        (["tiny.yml"], "tiny.yml: there is no such recipe; did you mean 'tiny.yaml'? (there are: tiny.yaml)"),
         (["tiny.yaml", "--device", "cuda:7"], "device 'cuda:7' is not there; this machine has: cpu"),
         (["tiny.yaml", "--device", "gpu"], "device 'gpu': auto, cpu, cuda, cuda:1 or mps is wanted"),
         (["tiny.yaml", "--device", "meta"], "device 'meta' is not there; this machine has: cpu"),
@@ -360,6 +360,12 @@ def test_evaluate_names_and_options(trained, words, figures, pictures):
     for picture in pictures:
         assert f"{path / 'evaluations' / picture}\n" in printed
         assert (path / "evaluations" / picture).is_file()
+
+
+def test_evaluate_prints_json(trained):
+    records = json.loads(succeed("evaluate", trained[0], "bpd", "--json"))
+    assert [record["name"] for record in records] == ["bpd", "bpd/nats"]
+    assert records[0]["tag"] == "lower bound; 2 levels, binarized at 0.5"
 
 
 def test_evaluate_on_another_split(trained):

@@ -50,7 +50,7 @@ def test_backbone_plugin_is_under_15_lines_and_works(plugin):
     trained = genkit(plugin, "run", recipe, "model.encoder=wide", "model.encoder.width=16", "--name", "wide", *TINY)
     assert trained.returncode == 0, trained.stderr
     assert "lower bound" in trained.stdout
-    wrong = genkit(plugin, "show", recipe, "model.encoder=wide", "model.encoder.width=-1.5")
+    wrong = genkit(plugin, "show", recipe, "model.encoder=wide", "model.encoder.width=2.5")
     assert wrong.returncode == 2
     assert "model.encoder.width" in wrong.stderr
 

@@ -412,13 +412,6 @@ def test_an_entry_point_found_twice_works(good):
 # ---- what is installed -------------------------------------------------------------------------------------------
 
 
-def test_what_is_installed_works():
-    registry = installed()
-    assert registry.broken() == []
-    assert {c.plugin.name for c in registry.components()} <= {plugin.name for plugin in registry.plugins}
-    assert installed() is registry
-
-
 @pytest.mark.parametrize("registration", installed().components(), ids=lambda r: f"{r.kind}-{r.name}")
 def test_a_summary_read_from_source_is_the_docstrings(registration):
     docstring = inspect.getdoc(registration.load())

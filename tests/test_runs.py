@@ -48,3 +48,22 @@ def test_nothing_is_written_before_everything_is_built(small_recipe, tmp_path):
     with pytest.raises(genkit.RecipeError, match="a batch of 97 is larger than the training data, 96 examples"):
         genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_outlives_its_evaluators(small_recipe, tmp_path):
+    genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
+    recipe = tmp_path / "small" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("use: bits_per_dim", "use: uninstalled_since"))
+    with pytest.warns(UserWarning, match="evaluate.bpd.use: no evaluator is called 'uninstalled_since'"):
+        run = genkit.load(tmp_path / "small", device="cpu")
+    assert run.sample(2).shape == (2, 1, 28, 28)
+    assert repr(run) == f"<Run {tmp_path / 'small'}: vae, checkpoint best, cpu>"
+
+
+def test_a_taken_name_offers_what_can_be_done(small_recipe, tmp_path):
+    (tmp_path / "small" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(genkit.UsageError, match="remove it: it holds no checkpoint"):
+        genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
+    (tmp_path / "small" / "checkpoints" / "last").mkdir()
+    with pytest.raises(genkit.UsageError, match="continue it with genkit run --resume"):
+        genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")

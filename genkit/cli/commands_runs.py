@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +47,7 @@ def run(
     elif recipe is None:
         raise UsageError("a recipe is wanted, or --resume RUN")
     elif dry_run:
+        runner.checked_name(runner.default_name(recipe) if name is None else name)
         _print_plan(recipe, overrides or [], device)
     else:
         _close(runner.run(recipe, overrides=overrides or (), name=name, runs=runs, device=device))
@@ -164,6 +167,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     checkpoint: CheckpointName = None,
     device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Judges a trained run with its recipe's evaluators, or with others."""
     from genkit import runs as runner
@@ -172,7 +176,11 @@ def evaluate(
     overrides = [word for word in words or () if "=" in word]
     loaded = runner.load(run_path, checkpoint=checkpoint, device=device)
     reports = loaded.evaluate(names, overrides, split)
-    _print_records([record for report in reports for record in report.records])
+    records = [record for report in reports for record in report.records]
+    if as_json:
+        typer.echo(json.dumps([asdict(record) for record in records], indent=2))
+        return
+    _print_records(records)
     for report in reports:
         for _, path in report.pictures:
             typer.echo(str(path))

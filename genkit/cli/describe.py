@@ -44,7 +44,13 @@ def prose(docstring: str) -> str:
         'A thing.\n\nReferences:\n    A paper.'
     """
     kept = re.sub(r"^(Args|Example):\n(?:[ \t]+.*(?:\n|$)|\n)+", "", docstring, flags=re.MULTILINE)
-    return plain(kept).strip()
+    kept = re.sub(r"^\.\. math:: ?", "    ", plain(kept), flags=re.MULTILINE)
+    return "\n\n".join(_flowing(paragraph) for paragraph in re.split(r"\n\s*\n", kept.strip()))
+
+
+def _flowing(paragraph: str) -> str:
+    """Joins the lines of running text, for the terminal to break anew; what is indented keeps its lines."""
+    return paragraph if re.search(r"^\s", paragraph, re.MULTILINE) else " ".join(paragraph.split())
 
 
 def plain(text: str) -> str:
@@ -100,5 +106,7 @@ def snippet(registration: Registration, cls: type[Component]) -> str:
         return yaml.safe_dump({"evaluate": {registration.name: {**node, "every": 1}}}, sort_keys=False)
     if registration.kind in ("optimizer", "schedule"):
         return yaml.safe_dump({"train": {registration.kind: node}}, sort_keys=False)
-    key = RECIPE_PLACES.get(registration.kind, registration.kind)
-    return yaml.safe_dump({key: node}, sort_keys=False)
+    place = RECIPE_PLACES.get(registration.kind)
+    if place is None:
+        return f"# wherever a {registration.kind} is wanted\n{yaml.safe_dump(node, sort_keys=False)}"
+    return yaml.safe_dump({place: node}, sort_keys=False)

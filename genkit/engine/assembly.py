@@ -142,7 +142,7 @@ def read_feeds(recipe: Recipe, dataset: Dataset, device: torch.device) -> dict[S
         raise DataError(f"{recipe.data.name}: there is no training data")
     size, batch = len(feeds["train"]), recipe.train.batch_size
     if batch > size:
-        message = f"a batch of {batch} is larger than the training data, {size} examples"
+        message = f"a batch of {batch} is larger than the training data, {size} examples; set it to at most {size}"
         raise RecipeError([Problem("train.batch_size", message)])
     return feeds
 

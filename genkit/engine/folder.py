@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from genkit.engine.checkpoint import checkpoint_exists
 from genkit.errors import UsageError
 from genkit.recipe import Recipe
 from genkit.recipe.source import write
@@ -58,9 +59,9 @@ class RunFolder:
     def check_free(self) -> None:
         """Raises ``UsageError`` before anything is built if the name is taken."""
         if self.path.exists():
-            raise UsageError(
-                f"{self.path} exists: give the run another --name, or continue it with genkit run --resume {self.path}"
-            )
+            resume = f"continue it with genkit run --resume {self.path}"
+            here = resume if checkpoint_exists(self.last) else "remove it: it holds no checkpoint to go on from"
+            raise UsageError(f"{self.path} exists: give the run another --name, or {here}")
 
     def check_run(self) -> None:
         """Raises ``UsageError`` if this is no run's folder."""

@@ -15,7 +15,7 @@ from genkit.dataset import SplitName
 from genkit.engine.assembly import Assembly
 from genkit.engine.device import matmul_precision
 from genkit.engine.seeds import derive_seed, isolated
-from genkit.errors import GenkitError
+from genkit.errors import GenkitError, UsageError
 from genkit.evaluator import Evaluator, Figure, Picture, Subject
 from genkit.events import EvaluationEnd, Record
 from genkit.model import GenerativeModel
@@ -100,6 +100,8 @@ class Judge:
             evaluation_mode(self.model, assembly.parts.objective),
             torch.no_grad(),
         ):
+            if self.sampler.fitted:
+                self.sampler.fit(assembly.feeds)
             results = list(evaluator.evaluate(subject, split))
         records = [_record(entry, result, split, epoch, step) for result in results if isinstance(result, Figure)]
         pictures = [
@@ -113,6 +115,8 @@ class Judge:
         """The best epoch when this verdict is counted in; before training there is none."""
         chooser = self.assembly.recipe.train.best
         records = [r for r in report.records if r.split == "validation" and r.better and r.name == report.entry]
+        if not records and chooser == report.entry and report.split in ("", "validation"):
+            raise UsageError(f"train.best: {chooser!r} gives no figure on the validation data that could choose")
         if not records or not report.epoch or chooser not in ("auto", report.entry):
             return best
         record = records[0]

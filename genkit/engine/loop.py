@@ -228,9 +228,9 @@ class Trainer:
         self._emit("on_evaluation", report=report)
 
     def final_records(self) -> list[Record]:
-        """The figures on the test data; without any, the latest of each other figure."""
-        test = [record for record in self.latest.values() if record.split == "test"]
-        return test or list(self.latest.values())
+        """The figures on the test data and those on none; without any, the latest of each other figure."""
+        final = [record for record in self.latest.values() if record.split in ("test", "")]
+        return final or list(self.latest.values())
 
     # ---- reporting -----------------------------------------------------------------------------------------------
 

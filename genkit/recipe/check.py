@@ -14,11 +14,14 @@ from pydantic_core import PydanticCustomError
 
 from genkit.component import Factory, Section, to_plain
 from genkit.errors import PluginError, Problem, RecipeError, UsageError, closest
+from genkit.evaluator import Evaluator
 from genkit.model import lacking
+from genkit.objective import Objective
 from genkit.recipe.recipe import Recipe
 from genkit.recipe.schema import Option, options_of
 from genkit.recipe.source import KeyPath, Source, dotted, from_values, read, walk
 from genkit.registry import Registry, installed
+from genkit.sampler import Sampler
 
 Found = tuple[KeyPath, str]
 S = TypeVar("S", bound=Section)
@@ -204,17 +207,23 @@ def _locate(value: Any, source: Source, path: KeyPath = ()) -> None:
 def _capability_problems(recipe: Recipe, registry: Registry) -> Iterator[Found]:
     """Pairs that cannot work: something asks of the model what it does not declare."""
     model = recipe.model
-    askers: dict[KeyPath, Factory[Any]] = {("objective",): recipe.objective, ("sampler",): recipe.sampler}
-    askers |= {("evaluate", name): entry.evaluator for name, entry in recipe.evaluate.items()}
-    for path, asker in askers.items():
+    owners: dict[KeyPath, Factory[Any]] = {("objective",): recipe.objective, ("sampler",): recipe.sampler}
+    owners |= {("evaluate", name): entry.evaluator for name, entry in recipe.evaluate.items()}
+    for path, asker in (found for start, owner in owners.items() for found in _askers(owner, start)):
         missing = lacking(model.resolved, asker.resolved.requires)
         if missing:
             able = [r.name for r in registry.components("model") if not _lacks(r, asker.resolved.requires)]
             serves = f"models that would do: {', '.join(able)}" if able else "no installed model would do"
-            yield (
-                path,
-                f"{asker.name} needs a model with {', '.join(missing)}, which {model.name} has not; {serves}",
-            )
+            yield path, f"{asker.name} needs a model with {', '.join(missing)}, which {model.name} has not; {serves}"
+
+
+def _askers(owner: Factory[Any], path: KeyPath) -> Iterator[tuple[KeyPath, Factory[Any]]]:
+    """The objective, sampler or evaluator, and those that it is made of."""
+    if issubclass(owner.resolved, Objective | Sampler | Evaluator):
+        yield path, owner
+    for below, item in walk(owner.options, path):
+        if isinstance(item, Factory):
+            yield from _askers(item, below)
 
 
 def _lacks(registration: Any, requires: Any) -> bool:

@@ -35,7 +35,7 @@ class Train(Section):
         clip_norm: Largest gradient norm of a turn: one number for all turns, or one by turn.
         accumulate: Batches whose gradients are averaged into one optimizer step.
         ema: Decay of the moving average of the model's weights that is judged and sampled in the model's
-            place, 0.999 for example.
+            place, 0.999 for example. It remembers about 1 / (1 - decay) steps: train for many times as many.
         precision: Arithmetic of the training steps: fp32, tf32 (matrix products on tensor cores) or bf16
             (automatic mixed precision; weights stay fp32).
         drop_last: Leave out the last, smaller batch of an epoch.
@@ -71,7 +71,7 @@ class Entry(Section):
     Attributes:
         evaluator: The evaluator.
         every: Call it each time so many epochs are over; epoch 0 is before training.
-        at: Call it after these epochs.
+        at: Call it after these epochs; those that lie beyond the last are called after the last.
     """
 
     inline: ClassVar[str] = "evaluator"
@@ -88,7 +88,8 @@ class Entry(Section):
         """Whether it is called when ``epoch`` epochs are over; without a cadence, after the last."""
         if self.every is None and self.at is None:
             return epoch == total_epochs
-        return (self.every is not None and epoch % self.every == 0) or epoch in (self.at or ())
+        at = {min(moment, total_epochs) for moment in self.at or ()}
+        return (self.every is not None and epoch % self.every == 0) or epoch in at
 
 
 @dataclass(frozen=True, kw_only=True)

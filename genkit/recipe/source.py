@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from genkit.errors import Problem, RecipeError, closest
+from genkit.errors import Problem, RecipeError
 
 Key = str | int
 KeyPath = tuple[Key, ...]
@@ -169,8 +170,11 @@ def _text(path: Path, named_at: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        beside = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise _problem(key, f"there is no such {what}{closest(path.name, beside)}", where) from None
+        beside = {entry.stem: entry.name for entry in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
+        match = difflib.get_close_matches(path.stem, beside, n=1)
+        hint = f"; did you mean {beside[match[0]]!r}?" if match else ""
+        allowed = f" (there are: {', '.join(sorted(beside.values()))})" if beside else ""
+        raise _problem(key, f"there is no such {what}{hint}{allowed}", where) from None
     except (OSError, ValueError) as error:
         raise _problem(key, f"the {what} cannot be read: {error}", where) from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 from PIL import Image
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from torch.utils.data import Dataset as TorchDataset
 
 from genkit import DataError, Dataset, DataSpec, Shape, Split, SplitName
@@ -33,6 +33,11 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _NAMED = 5
 _TRIES = 100
+
+
+def absolute(path: str) -> str:
+    """A path from the root, so that a resolved recipe means the same folder wherever it is read."""
+    return str(Path(path).expanduser().absolute())
 
 
 class ImageFolder(Dataset):
@@ -77,7 +82,7 @@ class ImageFolder(Dataset):
     def __init__(
         self,
         *,
-        path: str,
+        path: Annotated[str, AfterValidator(absolute)],
         size: PositiveInt | tuple[PositiveInt, PositiveInt] = 64,
         channels: Literal[1, 3] = 3,
         validation: Fraction = 0.1,
@@ -90,7 +95,7 @@ class ImageFolder(Dataset):
             raise ValueError(
                 f"validation {validation} and test {test} leave nothing to train on; keep their sum below 1"
             )
-        self.root = Path(path).expanduser()
+        self.root = Path(absolute(path))
         self.shape: Shape = (channels, *((size, size) if isinstance(size, int) else size))
         self.validation = validation
         self.test = test

@@ -60,7 +60,9 @@ class LineDisplay:
         """Prints an evaluator's figures."""
         if report.records:
             figures = "  ".join(f"{r.name} {format_value(r)}" for r in report.records)
-            self.line(f"  {report.split or 'model'}: {figures} [{report.records[0].tag}]")
+            when = "" if report.epoch else "before training, "
+            tag = f" [{report.records[0].tag}]" if report.records[0].tag else ""
+            self.line(f"  {when}{report.split or report.entry}: {figures}{tag}")
 
     @hookimpl
     def on_run_end(self, report: RunEnd) -> None:

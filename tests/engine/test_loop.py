@@ -326,3 +326,25 @@ def test_failing_observer_is_named(tmp_path):
     with pytest.raises(genkit.GenkitError, match="an observer failed in on_epoch_end: ZeroDivisionError: observer"):
         trainer_of(tmp_path, watcher).run()
     assert watcher.of("end")[0].status == "failed"
+
+
+def test_sampler_that_must_see_data_is_fitted_before_it_draws(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(toy.Decoded, "fitted", True)
+    monkeypatch.setattr(toy.Decoded, "fit", lambda self, data: order.append(("fit", len(data["train"]))))
+    sample = toy.Decoded.sample
+    monkeypatch.setattr(toy.Decoded, "sample", lambda self, n: order.append(("sample", n)) or sample(self, n))
+    trainer_of(tmp_path, evaluate={"strip": {"use": "strip", "at": [0]}}).run()
+    assert order == [("fit", 96), ("sample", 4)]
+
+
+def test_moments_beyond_the_last_epoch_come_after_the_last(tmp_path):
+    watcher = Watcher()
+    trainer_of(tmp_path, watcher, evaluate={"strip": {"use": "strip", "at": [0, 10, 80]}}).run()
+    assert [report.epoch for report in watcher.of("evaluation")] == [0, 2]
+
+
+def test_an_entry_without_a_figure_cannot_choose_the_best(tmp_path):
+    trainer = trainer_of(tmp_path, overrides=["train.best=strip"], evaluate={"strip": {"use": "strip", "every": 1}})
+    with pytest.raises(genkit.UsageError, match=r"train.best: 'strip' gives no figure"):
+        trainer.run()

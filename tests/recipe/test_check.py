@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import jsonschema
 import pluggy
 import pytest
+import toy
 import yaml
 from pydantic import Field, PositiveInt
 from torch import nn
@@ -25,7 +26,7 @@ from genkit.optimizer import Optimizer, Schedule
 from genkit.recipe import Entry, Recipe, load_recipe
 from genkit.recipe.check import resolve
 from genkit.recipe.schema import json_schema, options_of, type_text
-from genkit.registry import Plugin, Registrar, Registration, Registry, installed
+from genkit.registry import Plugin, Registrar, Registration, Registry
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 
@@ -789,22 +790,6 @@ def test_an_entry_is_an_evaluator_with_its_cadence_or_null(schema):
     assert properties["at"]["anyOf"][0] == {"items": {"minimum": 0, "type": "integer"}, "type": "array"}
 
 
-# ---- the recipes that come with genkit ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_of_genkits_own_loads_and_builds(path):
-    recipe = load_recipe(path)
-    parts = dry_build(recipe)
-    assert {str(parameter.device) for parameter in parts.model.parameters()} == {"meta"}
-    assert list(parts.evaluators) == list(recipe.evaluate)
-    assert round_trip(recipe, installed())["train"]["epochs"] >= 1
-
-
-def test_there_are_recipes():
-    assert len(RECIPES) >= 3
-
-
 def test_a_dry_build_needs_no_memory_and_no_data(check):
     parts = dry_build(check("model.size=1000000000000"))
     assert parts.model.net.map.weight.shape == (10**12, 2)
@@ -826,3 +811,36 @@ def test_a_build_leaves_torchs_random_numbers_alone(check):
 
 def test_the_face_has_the_recipe():
     assert genkit.Recipe is Recipe
+
+
+class Both(Objective):
+    """Two objectives."""
+
+    def __init__(self, model: GenerativeModel, /, *, parts: Sequence[Factory[Objective]]) -> None: ...
+
+    def players(self, model): ...
+
+    def turns(self, model): ...
+
+
+class Modest(GenerativeModel, genkit.Decodes):
+    """Decodes, and no more."""
+
+    def __init__(self, spec: DataSpec, /) -> None: ...
+
+    latent_shape = (1,)
+
+    def sample_latent(self, num_samples, context=None, temperature=1.0): ...
+
+    def decode(self, z, context=None): ...
+
+
+def test_objectives_within_an_objective_are_asked_what_they_need():
+    toys = toy.registry()
+    register = Registrar(toys, Plugin("more", "more", "tests", "0"))
+    register("both", Both)
+    register("modest", Modest)
+    recipe = {**toy.RECIPE, "model": "modest", "sampler": "decoded", "evaluate": {}}
+    with pytest.raises(RecipeError, match="denoising needs a model with HasLogProb") as caught:
+        load_recipe({**recipe, "objective": {"use": "both", "parts": ["denoising", "denoising"]}}, (), toys)
+    assert [problem.path for problem in caught.value.problems] == ["objective.parts.0", "objective.parts.1"]

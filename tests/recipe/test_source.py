@@ -242,8 +242,8 @@ def test_nesting_beyond_pythons_stack_is_refused():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("vae_mpl.yaml", "there is no such recipe; did you mean 'vae_mlp.yaml'? (allowed: other.yml, vae_mlp.yaml)"),
-        ("zzz", "there is no such recipe (allowed: other.yml, vae_mlp.yaml)"),
+        ("vae_mpl.yaml", "there is no such recipe; did you mean 'vae_mlp.yaml'? (there are: other.yml, vae_mlp.yaml)"),
+        ("zzz", "there is no such recipe (there are: other.yml, vae_mlp.yaml)"),
         ("nowhere/vae_mlp.yaml", "there is no such recipe"),
     ],
 )
@@ -327,7 +327,7 @@ def test_a_missing_parent_says_who_extends_it_and_names_the_closest(folder):
         read("deep/r.yaml")
     assert str(caught.value) == (
         "deep/r.yaml:2: extends: there is no such recipe deep/../perent.yaml; did you mean 'parent.yaml'? "
-        "(allowed: parent.yaml)"
+        "(there are: parent.yaml)"
     )
 
 

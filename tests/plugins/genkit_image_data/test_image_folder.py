@@ -12,6 +12,7 @@ from genkit_image_data.image_folder import ImageFiles, ImageFolder, find_images
 from PIL import Image
 from torch.utils.data import DataLoader
 
+import genkit
 from genkit import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -280,3 +281,11 @@ def test_a_folder_that_vanishes_while_streaming_ends_with_an_error(many, tiny_bu
         warnings.simplefilter("ignore")
         with pytest.raises(DataError, match="100 images in a row cannot be read"):
             source[0]
+
+
+def test_resolved_path_is_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert genkit.build("dataset", {"use": "image_folder", "path": "photos"}).root == tmp_path / "photos"
+    from genkit.testing import factory
+
+    assert factory("dataset", {"use": "image_folder", "path": "photos"}).options["path"] == str(tmp_path / "photos")
