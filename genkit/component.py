@@ -139,7 +139,7 @@ class Section:
 
     def to_plain(self) -> dict[str, Any]:
         """The section as a recipe writes it, every option spelled out."""
-        plain = {item.name: to_plain(getattr(self, item.name)) for item in fields(self)}  # pyright: ignore[reportArgumentType]
+        plain = {item.name: to_plain(getattr(self, item.name)) for item in fields(self) if item.init}  # pyright: ignore[reportArgumentType]
         return {**plain.pop(self.inline, {}), **plain}
 
     @classmethod

@@ -145,15 +145,15 @@ def test_validate_says_what_it_cannot_know_without_the_data(folder):
         (["tiny.yaml", "--runs", "tiny.yaml"], "tiny.yaml/tiny cannot be written: [Errno 20] Not a directory"),
         (
             ["tiny.yaml", "train.batch_size=257"],
-            "train.batch_size: a batch of 257 is larger than the training data, 256 examples",
+            "command line train.batch_size=257: train.batch_size: a batch of 257 is larger than the training data, 256",
         ),
         (
             ["tiny.yaml", "train.optimizers.modle=sgd"],
-            "train.optimizers.modle: elbo has no player 'modle'; did you mean 'model'?",
+            "command line train.optimizers.modle=sgd: train.optimizers.modle: elbo has no player 'modle'; did you mean",
         ),
         (
             ["tiny.yaml", "train.clip_norm={modle: 1}"],
-            "train.clip_norm.modle: elbo has no turn 'modle'; did you mean 'model'?",
+            "command line train.clip_norm={{modle: 1}}: train.clip_norm.modle: elbo has no turn 'modle'; did you mean",
         ),
         (["tiny.yaml", "train.epochs"], "command line train.epochs: an override is written key.path=value"),
         (["tiny.yaml", "seed.x=1"], "command line seed.x=1: seed: has no keys below it: it is 1"),

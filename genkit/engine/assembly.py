@@ -143,7 +143,7 @@ def read_feeds(recipe: Recipe, dataset: Dataset, device: torch.device) -> dict[S
     size, batch = len(feeds["train"]), recipe.train.batch_size
     if batch > size:
         message = f"a batch of {batch} is larger than the training data, {size} examples; set it to at most {size}"
-        raise RecipeError([Problem("train.batch_size", message)])
+        raise RecipeError([Problem("train.batch_size", message, recipe.place("train.batch_size"))])
     return feeds
 
 
@@ -162,7 +162,11 @@ def check_names(recipe: Recipe, parts: Parts) -> None:
     named = [("optimizers", "player", name, list(players)) for name in recipe.train.optimizers]
     named += [("clip_norm", "turn", name, turns) for name in (clip if isinstance(clip, Mapping) else ())]
     problems = [
-        Problem(f"train.{key}.{name}", f"{recipe.objective.name} has no {what} {name!r}{closest(name, allowed)}")
+        Problem(
+            f"train.{key}.{name}",
+            f"{recipe.objective.name} has no {what} {name!r}{closest(name, allowed)}",
+            recipe.place(f"train.{key}.{name}"),
+        )
         for key, what, name, allowed in named
         if name not in allowed
     ]

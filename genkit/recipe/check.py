@@ -51,6 +51,7 @@ def check(source: Source, registry: Registry) -> Recipe:
     values, found = _Checker(registry).options(_RECIPE_OPTIONS, _without_removed_entries(source.values))
     if not found:
         recipe = Recipe(**values)
+        object.__setattr__(recipe, "source", source)  # no key of its own, but where each key stands
         _locate(recipe, source)
         found = [*_capability_problems(recipe, registry), *_best_problems(recipe)]
         if not found:

@@ -14,6 +14,7 @@ from genkit.evaluator import Evaluator
 from genkit.model import GenerativeModel
 from genkit.objective import Objective
 from genkit.optimizer import Optimizer, Schedule
+from genkit.recipe.source import Source
 from genkit.sampler import Sampler
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -104,6 +105,7 @@ class Recipe(Section):
         sampler: How the model is drawn from.
         train: How it is trained.
         evaluate: The evaluators, by the names that figures and pictures go under.
+        source: What it was read from.
     """
 
     seed: NonNegativeInt = 0
@@ -113,3 +115,8 @@ class Recipe(Section):
     sampler: Factory[Sampler] = use("prior")
     train: Train = Train()
     evaluate: Mapping[EntryName, Entry] = field(default_factory=dict)
+    source: Source | None = field(default=None, init=False, repr=False, compare=False)
+
+    def place(self, key: str) -> str:
+        """File and line of a key, for problems that only show when something is built; empty if not known."""
+        return self.source.place(tuple(key.split("."))) if self.source else ""
