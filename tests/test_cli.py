@@ -34,6 +34,9 @@ evaluate:
   samples: {use: sample_grid, rows: 2, columns: 2}
 """
 
+#: The command as it is installed beside this Python, whatever is on the path.
+COMMAND = str(Path(sys.executable).with_name("genkit"))
+
 
 def invoke(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
@@ -62,7 +65,7 @@ def contents():
 def process_of(*words, **options):
     """A finished process of the command."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.run(["genkit", *words], text=True, timeout=60, **options)
+    return subprocess.run([COMMAND, *words], text=True, timeout=60, **options)
 
 
 @pytest.fixture
@@ -488,7 +491,7 @@ def wait_for(condition, process, seconds=90):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_ends_a_run_that_can_be_continued(folder, number, code):
     endless = ["train.epochs=1000000", "train.checkpoint_every=1000000", "evaluate=null"]
-    words = ["genkit", "run", "tiny.yaml", *endless, "--name", "cut"]
+    words = [COMMAND, "run", "tiny.yaml", *endless, "--name", "cut"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = Path("runs/cut/metrics.jsonl")
     try:

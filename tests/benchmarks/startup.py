@@ -4,14 +4,14 @@ Run it with ``python tests/benchmarks/startup.py`` on a quiet machine. Each roun
 turn; the figure is the ratio of medians, with the quartiles of the ratios of single rounds.
 """
 
-import shutil
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 ROUNDS = 30
-GENKIT = shutil.which("genkit") or "genkit"
+GENKIT = str(Path(sys.executable).with_name("genkit"))
 FLOOR = [sys.executable, "-c", "import typer, rich"]
 PROGRAMS = {
     "genkit --help": [GENKIT, "--help"],
