@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def command(name: str, cls: type[TyperCommand] = TyperCommand) -> Callable[[Call
         def guarded(*args: Any, **kwargs: Any) -> None:
             try:
                 function(*args, **kwargs)
+                sys.stdout.flush()
             except GenkitError as error:
                 if settings.traceback:
                     raise
@@ -96,7 +98,8 @@ def command(name: str, cls: type[TyperCommand] = TyperCommand) -> Callable[[Call
                 typer.echo(str(error), err=True)
                 raise typer.Exit(error.exit_code) from error
             except BrokenPipeError:
-                sys.stderr.close()  # the reader has gone, and the interpreter would complain at its exit
+                # the reader has gone; what is still to be flushed at the interpreter's exit goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(1) from None
             except KeyboardInterrupt:
                 typer.echo("interrupted", err=True)
