@@ -90,7 +90,7 @@ def command(name: str, cls: type[TyperCommand] = TyperCommand) -> Callable[[Call
         def guarded(*args: Any, **kwargs: Any) -> None:
             try:
                 function(*args, **kwargs)
-                sys.stdout.flush()
+                print(end="", flush=True)
             except GenkitError as error:
                 if settings.traceback:
                     raise

@@ -56,7 +56,7 @@ def _print_listing(registry: Registry, kind: str | None) -> None:
 
 def _print_columns(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns that fit a terminal, or whole lines where the reader is another program."""
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         from genkit.cli.tables import print_table
 
         print_table(headers, rows)
