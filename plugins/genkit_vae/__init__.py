@@ -16,7 +16,6 @@ def register_components(register):
     """Registers the model, the objective and the parts of the model."""
     register("vae", "genkit_vae.vae:VAE", kind="model")
     register("elbo", "genkit_vae.elbo:ELBO", kind="objective")
-    register("standard_normal", "genkit_vae.prior:StandardNormal", kind="prior")
     register("diagonal", "genkit_vae.posterior:Diagonal", kind="posterior")
     for name, target in LIKELIHOODS.items():
         register(name, f"genkit_vae.likelihoods.{target}", kind="likelihood")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from genkit_priors.prior import Prior
 from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -27,7 +28,6 @@ from genkit import (
 from genkit_vae.divergence import kl_per_group
 from genkit_vae.likelihood import Likelihood
 from genkit_vae.posterior import Posterior
-from genkit_vae.prior import Prior
 
 
 class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, SamplesDifferentiably):
@@ -80,6 +80,11 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
         self.latent_prior = prior(self._latent_shape)
         self.encoder = encoder(spec.shape, self.posterior_family.parameter_shape)
         self.decoder = decoder(self._latent_shape, self.likelihood_family.parameter_shape)
+
+    def start(self, x: Tensor) -> None:
+        """Shows encoder and decoder their first inputs."""
+        self.encoder.start(x)
+        self.decoder.start(self.sample_latent(len(x)))
 
     @property
     def latent_shape(self) -> Shape:

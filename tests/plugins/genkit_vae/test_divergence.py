@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from genkit_priors.prior import StandardNormal
 from genkit_vae.divergence import kl_per_group
 from genkit_vae.posterior import Diagonal
-from genkit_vae.prior import StandardNormal
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, StudentT
 
 

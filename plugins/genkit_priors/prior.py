@@ -7,12 +7,13 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Uniform as UniformDistribution
 
 from genkit import Component, Shape
 
 
 class Prior(Component, nn.Module, kind="prior"):
-    r"""Abstract prior :math:`p(z)` of a latent-variable model.
+    r"""Abstract prior :math:`p(z)` of a model with latents.
 
     Implementing a prior:
 
@@ -47,3 +48,26 @@ class StandardNormal(Prior):
     def sample(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Draws from a normal with the temperature as standard deviation."""
         return temperature * torch.randn(num_samples, *self.mean.shape, device=self.mean.device)
+
+
+class Uniform(Prior):
+    r"""The uniform distribution on :math:`[-1, 1]` in each dimension.
+
+    References:
+        Radford, Metz and Chintala: Unsupervised Representation Learning with Deep Convolutional GANs, ICLR 2016,
+        arXiv 1511.06434, section 4.
+    """
+
+    def __init__(self, latent_shape: Shape, /) -> None:
+        super().__init__()
+        self.register_buffer("bound", torch.ones(latent_shape), persistent=False)
+
+    def distribution(self, context: Tensor | None = None) -> Distribution:
+        """The uniform distribution."""
+        uniform = UniformDistribution(-self.bound, self.bound, validate_args=False)
+        return Independent(uniform, self.bound.dim(), validate_args=False)
+
+    def sample(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """Draws from an interval that the temperature narrows."""
+        unit = torch.rand(num_samples, *self.bound.shape, device=self.bound.device)
+        return temperature * (2 * unit - 1)
