@@ -18,7 +18,7 @@ PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("genkit_*/__ini
 LAYERS = (
     {"errors"},
     {"component", "units", "dataset", "model", "objective", "sampler", "evaluator", "backbone", "optimizer"}
-    | {"events", "picture"},
+    | {"cache", "events", "picture"},
     {"hookspecs", "registry"},
     {"recipe"},
     {"engine"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch.utils.data import Dataset as TorchDataset
 
 from genkit import DataError, Dataset, DataSpec, Shape, Split, SplitName
+from genkit.cache import cache_folder
 from genkit.errors import closest
 from genkit_image_data.catalogue import CATALOGUE, Source
 from genkit_image_data.images import (
@@ -85,7 +85,7 @@ class TorchvisionImages(Dataset):
         self.source = CATALOGUE[name]
         if size is None and len(self.source.shape) == 1:
             raise ValueError(f"the images of {name} differ in size; give size, the height and width to make of them")
-        self.root = cache_folder() if root is None else Path(root).expanduser()
+        self.root = cache_folder("data") if root is None else Path(root).expanduser()
         self.download = download
         self.shape: Shape = self.source.shape if size is None else (self.source.shape[0], size, size)
         self.train = train
@@ -178,11 +178,6 @@ class TorchvisionSplit(TorchDataset[Example]):
         size = None if self.shape == self.source.shape else self.shape[1:]
         kept = NO_LABEL if self.source.num_classes is None else int(label) - self.source.first_label
         return to_bytes(image, self.shape[0], size), kept
-
-
-def cache_folder() -> Path:
-    """Where downloads go: ``genkit/data`` in the folder that the user keeps for such files."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genkit" / "data"
 
 
 def fixed_order(count: int) -> list[int]:
