@@ -30,14 +30,16 @@ if TYPE_CHECKING:
         Dataset,
         DataSpec,
         DataView,
+        HasModes,
         Shape,
         Split,
         SplitName,
+        StacksImages,
         Views,
         bytes_to_unit,
         first_batch,
     )
-    from genkit.evaluator import Evaluator, Figure, Subject
+    from genkit.evaluator import Evaluator, Figure, Note, Subject
     from genkit.events import (
         CheckpointWritten,
         EpochEnd,
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
         LogProb,
         SamplesDifferentiably,
     )
-    from genkit.objective import Loss, Objective, Progress, Turn
+    from genkit.objective import Loss, Objective, Progress, Scores, Turn, critic_of
     from genkit.optimizer import Optimizer, Schedule
     from genkit.picture import Picture, image_grid
     from genkit.recipe import Recipe
@@ -72,14 +74,16 @@ _HOMES = {
         "DataSpec",
         "DataView",
         "Dataset",
+        "HasModes",
         "Shape",
         "Split",
         "SplitName",
+        "StacksImages",
         "Views",
         "bytes_to_unit",
         "first_batch",
     ),
-    "genkit.evaluator": ("Evaluator", "Figure", "Subject"),
+    "genkit.evaluator": ("Evaluator", "Figure", "Note", "Subject"),
     "genkit.events": (
         "CheckpointWritten",
         "EpochEnd",
@@ -100,7 +104,7 @@ _HOMES = {
         "LogProb",
         "SamplesDifferentiably",
     ),
-    "genkit.objective": ("Loss", "Objective", "Progress", "Turn"),
+    "genkit.objective": ("Loss", "Objective", "Progress", "Scores", "Turn", "critic_of"),
     "genkit.optimizer": ("Optimizer", "Schedule"),
     "genkit.picture": ("Picture", "image_grid"),
     "genkit.recipe": ("Recipe",),

@@ -30,6 +30,13 @@ class Backbone(Component, nn.Module, kind="backbone"):
         ...         return self.linear(x)
     """
 
+    def start(self, x: Tensor) -> None:
+        """Sees a first batch of inputs once, before anything is trained, for networks whose start depends on data.
+
+        Args:
+            x: Inputs with shape :math:`(B, *in)`.
+        """
+
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Applies the network.

@@ -31,11 +31,14 @@ class Component(ABC):
 
     Attributes:
         kind: The name of the kind, set by the abstract class.
+        requires: Capabilities that the model it works on must have; the recipe checker asks for them wherever
+            the component stands.
         examples: Options of instances worth testing. What has no default must be in each: the contract tests
             build them all, and ``genkit describe`` shows the first as a recipe.
     """
 
     kind: ClassVar[str] = ""
+    requires: ClassVar[tuple[type, ...]] = ()
     examples: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
 
     def __init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -122,6 +122,32 @@ class Dataset(Component, kind="dataset"):
     @abstractmethod
     def split(self, name: SplitName) -> Split | None:
         """One of the three splits; ``None`` if it is empty."""
+
+
+class HasModes(ABC):
+    """What a dataset can do whose modes are known: an equal mixture of normals of one spread."""
+
+    @property
+    @abstractmethod
+    def centres(self) -> Tensor:
+        """The modes' centres, with shape :math:`(K, D)`; an example's label is its mode."""
+
+    @property
+    @abstractmethod
+    def std(self) -> float:
+        """The standard deviation of each mode, the same in every direction."""
+
+
+class StacksImages(ABC):
+    """What a dataset can do whose channels are images of another dataset, each with a label of its own.
+
+    An example's label counts all combinations, the first channel's class being the most significant digit.
+    """
+
+    @property
+    @abstractmethod
+    def channel_classes(self) -> int:
+        """Classes of one channel."""
 
 
 class DataView(Protocol):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from genkit.component import Component
 from genkit.dataset import Dataset, DataSpec, DataView, SplitName, Views
-from genkit.events import Better
+from genkit.events import Better, Record
 from genkit.model import Capability, GenerativeModel
 from genkit.objective import Objective
 from genkit.picture import Picture
 from genkit.sampler import Sampler
+
+MEMORY = 16
+"""Earlier verdicts that an evaluator can look back upon."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Figure:
         unit: Its unit, ``nats`` or ``bits/dim``.
         tag: What a reader must know to compare it.
         better: Which way is better. The principal figure with a direction can choose the best checkpoint.
+        floor: What real data get in the samples' place, for figures that mean little without it.
     """
 
     value: float
@@ -33,6 +37,20 @@ class Figure:
     unit: str = ""
     tag: str = ""
     better: Better | None = None
+    floor: float | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to be said aloud.
+
+    Attributes:
+        text: One sentence.
+        level: ``warning`` for what should worry the reader, such as a collapse.
+    """
+
+    text: str
+    level: Literal["note", "warning"] = "warning"
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,8 @@ class Subject:
         data: The splits that are not empty.
         epoch: Epochs completed.
         batch_size: A batch size that fits the device.
+        history: What the same evaluator measured on the same split before, the last :data:`MEMORY` times, oldest
+            first.
     """
 
     model: GenerativeModel
@@ -56,6 +76,7 @@ class Subject:
     data: Views
     epoch: int
     batch_size: int
+    history: Sequence[Record] = ()
 
     @property
     def spec(self) -> DataSpec:
@@ -78,10 +99,12 @@ class Evaluator(Component, kind="evaluator"):
     2. ``def __init__(self, model: GenerativeModel, /, *, ...)``: raise :class:`ValueError` for a model (or
        for data, see ``model.spec``) that it cannot judge, saying which it can. Do not keep the model.
        Networks of its own start from a stream of their own; move them to the data's device when they are used.
-    3. Return figures and pictures from :meth:`evaluate`. No gradients are recorded, and random numbers are
+    3. What depends on the dataset, and not only on what an example looks like, is built and refused in
+       :meth:`prepare`.
+    4. Return figures, pictures and notes from :meth:`evaluate`. No gradients are recorded, and random numbers are
        drawn from torch's global generator: it is seeded the same at every epoch and restored afterwards,
        so an evaluator can never change what is trained.
-    4. An evaluator of data names its :attr:`splits`. It is called once for each that is not empty: for
+    5. An evaluator of data names its :attr:`splits`. It is called once for each that is not empty: for
        ``train`` and ``validation`` at the cadence of its recipe entry, for ``test`` once, at the end, with
        the best weights.
 
@@ -96,8 +119,15 @@ class Evaluator(Component, kind="evaluator"):
         """The splits it judges; empty if it needs no particular data."""
         return ()
 
+    def prepare(self, dataset: Dataset) -> None:
+        """Meets the dataset once, right after it was built; reads no data.
+
+        Raises:
+            ValueError: It cannot judge models of such data; the message says which it can.
+        """
+
     @abstractmethod
-    def evaluate(self, subject: Subject, split: SplitName | None) -> Iterable[Figure | Picture]:
+    def evaluate(self, subject: Subject, split: SplitName | None) -> Iterable[Figure | Picture | Note]:
         """Judges the model.
 
         Args:

@@ -27,6 +27,7 @@ class Record:
         unit: ``nats``, ``bits/dim`` or empty.
         tag: What a reader must know to compare it: for a likelihood, whether it is exact or a bound.
         better: Which way is better, if it can be said.
+        floor: What real data would get in the samples' place, for figures that mean little without it.
     """
 
     step: int
@@ -37,6 +38,7 @@ class Record:
     unit: str = ""
     tag: str = ""
     better: Better | None = None
+    floor: float | None = None
 
 
 def read_records(path: Path) -> list[Record]:
@@ -123,6 +125,7 @@ class EvaluationEnd:
         step: Steps taken in all.
         records: The figures.
         pictures: The pictures, each with the file it was written to.
+        notes: What is to be said aloud, each beginning with ``note:`` or ``warning:``.
     """
 
     entry: str
@@ -131,6 +134,7 @@ class EvaluationEnd:
     step: int
     records: Sequence[Record]
     pictures: Sequence[tuple[Picture, Path]] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

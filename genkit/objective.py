@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -56,6 +56,8 @@ class Turn:
             share its batches: the k-th repeat of every turn sees the k-th.
         units: Units of the logged terms, ``nats`` among them: a term in nats per example is also logged
             in bits per dimension.
+        log_grad_norm: Whether the norm of the player's gradient is logged, for games, whose balance shows in it.
+            It is logged in any case where gradients are clipped.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Turn:
     loss: Callable[[Batch, Progress], Loss]
     repeats: int = 1
     units: Mapping[str, str] = field(default_factory=dict)
+    log_grad_norm: bool = False
 
 
 class Objective(Component, nn.Module, kind="objective"):
@@ -84,6 +87,17 @@ class Objective(Component, nn.Module, kind="objective"):
 
     requires: ClassVar[tuple[type[Capability], ...]] = ()
 
+    @property
+    def batch_multiple(self) -> int:
+        """What the number of examples in a batch must be a multiple of, for objectives that group them."""
+        return 1
+
+    def start(self, model: GenerativeModel, x: Tensor) -> None:
+        """Sees the first batch of training data once, after the model did and before anything is trained.
+
+        For objectives with networks whose start depends on data.
+        """
+
     @abstractmethod
     def players(self, model: GenerativeModel) -> Mapping[str, Sequence[nn.Parameter]]:
         """The parameters that each player's optimizer steps."""
@@ -91,3 +105,28 @@ class Objective(Component, nn.Module, kind="objective"):
     @abstractmethod
     def turns(self, model: GenerativeModel) -> Sequence[Turn]:
         """The turns of one training step, in order."""
+
+
+class Scores(ABC):
+    """What an objective can do that keeps a critic: score examples, higher for what looks like data."""
+
+    @property
+    @abstractmethod
+    def log_ratio(self) -> bool:
+        r"""Whether the best score of an example is :math:`\log p_{data}(x) / p_{model}(x)`, up to a constant."""
+
+    @abstractmethod
+    def score(self, x: Tensor) -> Tensor:
+        """The scores of examples with shape :math:`(B, *S)`, with shape :math:`(B,)` if they are judged one by one."""
+
+
+def critic_of(objective: Objective) -> Scores:
+    """The first part of an objective that scores examples.
+
+    Raises:
+        ValueError: No part of it does.
+    """
+    for module in objective.modules():
+        if isinstance(module, Scores):
+            return module
+    raise ValueError(f"needs an objective that keeps a critic, which {type(objective).__name__} does not")

@@ -427,9 +427,9 @@ def test_describe(kind, name):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["describe", "modle", "vae"], "no kind 'modle'; did you mean 'model'? (allowed: backbone, "),
+        (["describe", "modle", "vae"], "no kind 'modle'; did you mean 'model'? (allowed: adversarial_loss, backbone, "),
         (["describe", "model", "vea"], "no model is called 'vea'; did you mean 'vae'?"),
-        (["list-plugins", "--kind", "modle"], "no kind 'modle'; did you mean 'model'? (allowed: backbone, "),
+        (["list-plugins", "--kind", "modle"], "no kind 'modle'; did you mean 'model'? (allowed: adversarial_loss, backbone, "),
         (["schema", "-o", "gone/s.json"], "gone/s.json cannot be written: [Errno 2] No such file or directory"),
     ],
 )

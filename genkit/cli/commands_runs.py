@@ -87,8 +87,21 @@ def _print_records(records: Sequence[Record]) -> None:
     from genkit.cli.tables import print_table
 
     if records:
-        headers = ("split", "figure", "value", "unit", "epoch", "what it is")
-        print_table(headers, [(r.split, r.name, f"{r.value:.4f}", r.unit, f"{r.epoch:g}", r.tag) for r in records])
+        headers = ("split", "figure", "value", "floor", "unit", "epoch", "what it is")
+        rows = [
+            (
+                r.split,
+                r.name,
+                f"{r.value:.4f}",
+                "" if r.floor is None else f"{r.floor:.4f}",
+                r.unit,
+                f"{r.epoch:g}",
+                r.tag,
+            )
+            for r in records
+        ]
+        shown = [i for i, header in enumerate(headers) if header != "floor" or any(row[i] for row in rows)]
+        print_table([headers[i] for i in shown], [[row[i] for i in shown] for row in rows])
 
 
 def _print_paths(folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from genkit.component import Factory
 from genkit.dataset import Dataset, DataSpec, Split, SplitName
 from genkit.engine.feed import Feed
 from genkit.engine.player import Player
@@ -90,7 +91,7 @@ def build_parts(recipe: Recipe, dataset: Dataset, device: torch.device) -> Parts
     evaluators: dict[str, Evaluator] = {}
     for name, entry in recipe.evaluate.items():
         with isolated(derive_seed(recipe.seed, "evaluator", name), device), start:
-            evaluators[name] = entry.evaluator(model)
+            evaluators[name] = _evaluator(entry.evaluator, model, dataset)
     return Parts(spec, model.to(device), objective.to(device), evaluators)
 
 
@@ -108,6 +109,7 @@ def dry_build(recipe: Recipe) -> Parts:
     """
     parts = build_parts(recipe, build_dataset(recipe), torch.device("meta"))
     check_names(recipe, parts)
+    check_batches(recipe, parts.objective)
     return parts
 
 
@@ -122,6 +124,7 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
     parts = build_parts(recipe, dataset, device)
     check_names(recipe, parts)
     feeds = read_feeds(recipe, dataset, device)
+    check_batches(recipe, parts.objective, len(feeds["train"]))
     turns = list(parts.objective.turns(parts.model))
     players = _players(recipe, parts)
     return Assembly(recipe, device, dataset, parts, turns, players, feeds)
@@ -172,6 +175,39 @@ def check_names(recipe: Recipe, parts: Parts) -> None:
     ]
     if problems:
         raise RecipeError(problems)
+
+
+def _evaluator(build: Factory[Evaluator], model: GenerativeModel, dataset: Dataset) -> Evaluator:
+    evaluator = build(model)
+    try:
+        evaluator.prepare(dataset)
+    except ValueError as error:
+        raise RecipeError([Problem(build.path, f"{build.name}: {error}", build.location)]) from error
+    return evaluator
+
+
+def check_batches(recipe: Recipe, objective: Objective, examples: int | None = None) -> None:
+    """Checks that every batch can be grouped as the objective groups examples.
+
+    Args:
+        recipe: The recipe.
+        objective: The objective.
+        examples: Training examples, if they are known yet.
+
+    Raises:
+        RecipeError: A batch, the last of an epoch included, is no multiple of what the objective groups.
+    """
+    train, multiple = recipe.train, objective.batch_multiple
+    last = 0 if examples is None or train.drop_last else examples % train.batch_size
+    message = ""
+    if train.batch_size % multiple:
+        nearest = max(train.batch_size // multiple, 1) * multiple
+        message = f"batches of {train.batch_size} are no multiple of {multiple}; {nearest} would be"
+    elif last % multiple:
+        message = f"an epoch's last batch has {last} examples, no multiple of {multiple}; set train.drop_last to true"
+    if message:
+        problem = f"{recipe.objective.name} judges {multiple} examples together, but {message}"
+        raise RecipeError([Problem("train.batch_size", problem, recipe.place("train.batch_size"))])
 
 
 def _players(recipe: Recipe, parts: Parts) -> dict[str, Player]:

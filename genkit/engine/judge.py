@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from genkit.engine.assembly import Assembly
 from genkit.engine.device import matmul_precision
 from genkit.engine.seeds import derive_seed, isolated
 from genkit.errors import GenkitError, UsageError
-from genkit.evaluator import Evaluator, Figure, Picture, Subject
+from genkit.evaluator import MEMORY, Evaluator, Figure, Note, Picture, Subject
 from genkit.events import EvaluationEnd, Record
 from genkit.model import GenerativeModel
 
@@ -52,6 +52,7 @@ class Judge:
         self.model = model
         self.pictures = pictures
         self.best: Best | None = None
+        self.history: dict[str, list[Record]] = {}
         with isolated(derive_seed(assembly.recipe.seed, "sampler"), assembly.device):
             self.sampler = assembly.recipe.sampler(model, assembly.parts.objective)
 
@@ -92,6 +93,7 @@ class Judge:
             data=assembly.feeds,
             epoch=epoch,
             batch_size=assembly.recipe.train.eval_batch_size,
+            history=self._before(entry, split, step),
         )
         seed = derive_seed(assembly.recipe.seed, "evaluate", entry, split or "")
         with (
@@ -109,7 +111,19 @@ class Judge:
             for result in results
             if isinstance(result, Picture)
         ]
-        return EvaluationEnd(entry, split or "", epoch, step, records, pictures)
+        notes = [f"{result.level}: {result.text}" for result in results if isinstance(result, Note)]
+        return EvaluationEnd(entry, split or "", epoch, step, records, pictures, notes)
+
+    def remember(self, records: Sequence[Record]) -> None:
+        """Keeps a verdict's figures for the evaluator's next one; those of the last :data:`MEMORY` verdicts stay."""
+        for record in records:
+            past = self.history.setdefault(f"{record.split}/{record.name}", [])
+            past[:] = [*(other for other in past if other.step < record.step), record][-MEMORY:]
+
+    def _before(self, entry: str, split: str | None, step: int) -> list[Record]:
+        past = (record for records in self.history.values() for record in records)
+        own = (r for r in past if r.split == (split or "") and r.name.partition("/")[0] == entry and r.step < step)
+        return sorted(own, key=lambda record: record.step)
 
     def better(self, report: EvaluationEnd, best: Best | None) -> Best | None:
         """The best epoch when this verdict is counted in; before training there is none."""
@@ -144,7 +158,7 @@ class Judge:
 
 def _record(entry: str, figure: Figure, split: SplitName | None, epoch: int, step: int) -> Record:
     name = f"{entry}/{figure.name}" if figure.name else entry
-    return Record(step, epoch, split or "", name, figure.value, figure.unit, figure.tag, figure.better)
+    return Record(step, epoch, split or "", name, figure.value, figure.unit, figure.tag, figure.better, figure.floor)
 
 
 class evaluation_mode:

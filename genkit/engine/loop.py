@@ -136,7 +136,9 @@ class Trainer:
         recipe, model = self.assembly.recipe, self.assembly.parts.model
         with isolated(derive_seed(recipe.seed, "start"), self.assembly.device), torch.no_grad():
             order = self.assembly.feeds["train"].epoch(recipe.train.batch_size, seed=recipe.seed, epoch=0)
-            model.start(next(order).x)
+            x = next(order).x
+            model.start(x)
+            self.assembly.parts.objective.start(model, x)
         if self.ema is not None:
             self.ema.copy()
 
@@ -225,6 +227,7 @@ class Trainer:
 
     def _report_evaluation(self, report: EvaluationEnd) -> None:
         self.latest |= {(record.split, record.name): record for record in report.records}
+        self.judge.remember(report.records)
         self._emit("on_evaluation", report=report)
 
     def final_records(self) -> list[Record]:
@@ -324,6 +327,7 @@ class Trainer:
             "ledger": self.ledger.state(),
             "averaging": self.ema is not None and self.ema.started,
             "latest": [asdict(record) for record in self.latest.values()],
+            "history": [asdict(record) for records in self.judge.history.values() for record in records],
             "optimizer_numbers": numbers,
         }
         return Checkpoint(self.judged_model.state_dict(), state, facts)
@@ -346,6 +350,7 @@ class Trainer:
         self.judge.best = None if facts["best"] is None else Best(**facts["best"])
         self.ledger.load_state(facts["ledger"])
         self.latest = {(r["split"], r["name"]): Record(**r) for r in facts["latest"]}
+        self.judge.remember([Record(**r) for r in facts.get("history", [])])
         restore_random_states(_below("random.", state), self.assembly.device)
         self._mend_best()
 

@@ -47,6 +47,11 @@ class Player:
         """Scales the gradients down to a norm; returns the norm that they had, with shape :math:`()`."""
         return nn.utils.clip_grad_norm_(self.parameters, norm, foreach=True)
 
+    def grad_norm(self) -> Tensor:
+        """The norm of the gradients, with shape :math:`()`."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        return nn.utils.get_total_norm(gradients, foreach=True)
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The optimizer's state, tensors and plain numbers apart."""
         tensors: dict[str, Tensor] = {}

@@ -89,6 +89,8 @@ class TrainStep:
         clip = self._clip[turn.name]
         if clip is not None:
             logged["grad_norm"] = player.clip(clip)
+        elif turn.log_grad_norm:
+            logged["grad_norm"] = player.grad_norm()
         player.optimizer.step()
         return logged
 

@@ -14,14 +14,11 @@ from pydantic_core import PydanticCustomError
 
 from genkit.component import Factory, Section, to_plain
 from genkit.errors import PluginError, Problem, RecipeError, UsageError, closest
-from genkit.evaluator import Evaluator
 from genkit.model import lacking
-from genkit.objective import Objective
 from genkit.recipe.recipe import Recipe
 from genkit.recipe.schema import Option, options_of
 from genkit.recipe.source import KeyPath, Source, dotted, from_values, read, walk
 from genkit.registry import Registry, installed
-from genkit.sampler import Sampler
 
 Found = tuple[KeyPath, str]
 S = TypeVar("S", bound=Section)
@@ -219,12 +216,16 @@ def _capability_problems(recipe: Recipe, registry: Registry) -> Iterator[Found]:
 
 
 def _askers(owner: Factory[Any], path: KeyPath) -> Iterator[tuple[KeyPath, Factory[Any]]]:
-    """The objective, sampler or evaluator, and those that it is made of."""
-    if issubclass(owner.resolved, Objective | Sampler | Evaluator):
-        yield path, owner
+    """The objective, sampler or evaluator, and all that it is made of."""
+    yield path, owner
     for below, item in walk(owner.options, path):
         if isinstance(item, Factory):
             yield from _askers(item, below)
+
+
+def requirements(owner: Factory[Any]) -> tuple[Any, ...]:
+    """The capabilities that a component and all that it is made of ask of a model."""
+    return tuple(dict.fromkeys(each for _, asker in _askers(owner, ()) for each in asker.resolved.requires))
 
 
 def _lacks(registration: Any, requires: Any) -> bool:

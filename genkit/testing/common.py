@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from genkit.component import Factory
-from genkit.dataset import Batch, Dataset, DataSpec, Split, SplitName
+from genkit.dataset import Batch, Dataset, DataSpec, Split, SplitName, Views
+from genkit.engine.assembly import SPLITS
+from genkit.engine.feed import Feed
 from genkit.engine.seeds import random_states
 from genkit.errors import RecipeError
 from genkit.model import GenerativeModel, lacking
-from genkit.recipe.check import resolve
+from genkit.recipe.check import requirements, resolve
 from genkit.registry import installed
 
 CPU = torch.device("cpu")
@@ -90,10 +92,16 @@ class MadeUp(Dataset):
         return Split(values, Tensor.float, labels)
 
 
-def models_for(requires: tuple[Any, ...]) -> Iterator[tuple[str, GenerativeModel]]:
-    """A small instance of every installed model with the capabilities, on every spec that it serves."""
+def views_for(model: GenerativeModel) -> Views:
+    """Made-up splits that fit a model."""
+    dataset = MadeUp(model.spec)
+    return {split: Feed(dataset.split(split), CPU) for split in SPLITS}
+
+
+def models_for(asker: Factory[Any]) -> Iterator[tuple[str, GenerativeModel]]:
+    """A small instance of every installed model with what a component requires, on every spec that it serves."""
     for registration in installed().components("model"):
-        if lacking(registration.load(), requires):
+        if lacking(registration.load(), requirements(asker)):
             continue
         for build, (name, spec) in itertools.product(examples("model", registration.name), SPECS.items()):
             made = small_model(build, spec)

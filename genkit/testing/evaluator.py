@@ -7,12 +7,10 @@ import math
 import torch
 
 from genkit.component import Factory
-from genkit.dataset import SplitName, Views
-from genkit.engine.assembly import SPLITS
-from genkit.engine.feed import Feed
-from genkit.evaluator import Evaluator, Figure, Picture, Subject
+from genkit.dataset import SplitName
+from genkit.evaluator import Evaluator, Figure, Note, Picture, Subject
 from genkit.model import GenerativeModel
-from genkit.testing.common import CPU, MadeUp, models_for, refused
+from genkit.testing.common import MadeUp, models_for, refused, views_for
 from genkit.testing.sampler import objective_for, sampler_for
 
 
@@ -23,14 +21,20 @@ def check_evaluator(build: Factory[Evaluator]) -> None:
     same, and the model is left as it was.
     """
     tried = 0
-    for name, model in models_for(build.resolved.requires):
-        if refused(lambda model=model: build(model)):
+    for name, model in models_for(build):
+        if refused(lambda model=model: _prepared(build, model)):
             continue
         tried += 1
-        evaluator, what = build(model), f"{build.name} with {name}"
+        evaluator, what = _prepared(build, model), f"{build.name} with {name}"
         for split in evaluator.splits or (None,):
             _check_split(evaluator, model, split, what)
     assert tried, f"{build.name} can judge no installed model"
+
+
+def _prepared(build: Factory[Evaluator], model: GenerativeModel) -> Evaluator:
+    evaluator = build(model)
+    evaluator.prepare(MadeUp(model.spec))
+    return evaluator
 
 
 def _check_split(evaluator: Evaluator, model: GenerativeModel, split: SplitName | None, what: str) -> None:
@@ -53,14 +57,14 @@ def subject_for(model: GenerativeModel) -> Subject:
     assert objective is not None, "no installed objective serves this model"
     sampler, dataset = sampler_for(model, objective), MadeUp(model.spec)
     assert sampler is not None, "no installed sampler serves this model"
-    data: Views = {split: Feed(dataset.split(split), CPU) for split in SPLITS}
-    return Subject(model.eval(), objective.eval(), sampler, dataset, data, epoch=1, batch_size=10)
+    return Subject(model.eval(), objective.eval(), sampler, dataset, views_for(model), epoch=1, batch_size=10)
 
 
 def _evaluate(evaluator: Evaluator, subject: Subject, split: SplitName | None) -> list[Figure | Picture]:
     torch.manual_seed(4)
     with torch.no_grad():
-        return list(evaluator.evaluate(subject, split))
+        results = list(evaluator.evaluate(subject, split))
+    return [result for result in results if not isinstance(result, Note)]
 
 
 def _check_result(result: Figure | Picture, again: Figure | Picture, what: str) -> None:

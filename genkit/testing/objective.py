@@ -20,7 +20,7 @@ def check_objective(build: Factory[Objective]) -> None:
     of the player whose turn it is, a loss follows the global seed, and the model is not part of the objective.
     """
     tried = 0
-    for name, model in models_for(build.resolved.requires):
+    for name, model in models_for(build):
         if refused(lambda model=model: build(model)):
             continue
         tried += 1

@@ -9,9 +9,10 @@ import torch
 from genkit.component import Factory
 from genkit.model import GenerativeModel, lacking
 from genkit.objective import Objective
+from genkit.recipe.check import requirements
 from genkit.registry import installed
 from genkit.sampler import Sampler, Samples
-from genkit.testing.common import examples, models_for, refused
+from genkit.testing.common import examples, models_for, refused, views_for
 
 NUM = 5
 
@@ -22,13 +23,14 @@ def check_sampler(build: Factory[Sampler]) -> None:
     Shapes, finite values, determinism under the global seed, and variety.
     """
     tried = 0
-    for name, model in models_for(build.resolved.requires):
+    for name, model in models_for(build):
         objective = objective_for(model)
         if objective is None or refused(lambda model=model, objective=objective: build(model, objective)):
             continue
         tried += 1
         what = f"{build.name} with {name}"
         sampler = build(model, objective)
+        fit(sampler, model)
         first, again = _draw(sampler), _draw(sampler)
         _check_samples(first, model, what)
         assert torch.equal(first.x, again.x), f"{what}: samples do not follow the global seed"
@@ -51,9 +53,17 @@ def sampler_for(model: GenerativeModel, objective: Objective) -> Sampler | None:
 def _serving(kind: str, model: GenerativeModel) -> Factory[Any] | None:
     for registration in installed().components(kind):
         build = examples(kind, registration.name)[0]
-        if not lacking(model, build.resolved.requires):
+        if not lacking(model, requirements(build)):
             return build
     return None
+
+
+def fit(sampler: Sampler, model: GenerativeModel) -> None:
+    """Shows a sampler that must see data some that are made up."""
+    if sampler.fitted:
+        torch.manual_seed(6)
+        with torch.no_grad():
+            sampler.fit(views_for(model))
 
 
 def _draw(sampler: Sampler) -> Samples:

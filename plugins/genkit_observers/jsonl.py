@@ -59,7 +59,10 @@ class MetricsFile:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(asdict(record)) + "\n"
+    values = asdict(record)
+    if record.floor is None:
+        del values["floor"]  # which few figures have
+    return json.dumps(values) + "\n"
 
 
 def _key(record: Record) -> tuple[int, str, str]:

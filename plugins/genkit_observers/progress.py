@@ -31,8 +31,11 @@ def format_value(record: Record) -> str:
     Example:
         >>> format_value(Record(1, 1, "train", "model/kl", 25.123456, "nats"))
         '25.123 nats'
+        >>> format_value(Record(1, 1, "test", "frechet", 8.25, floor=0.5))
+        '8.25 (floor 0.5)'
     """
-    return f"{record.value:.5g} {record.unit}".strip()
+    floor = "" if record.floor is None else f"(floor {record.floor:.5g})"
+    return " ".join(part for part in (f"{record.value:.5g}", record.unit, floor) if part)
 
 
 class LineDisplay:
@@ -63,6 +66,8 @@ class LineDisplay:
             when = "" if report.epoch else "before training, "
             tag = f" [{report.records[0].tag}]" if report.records[0].tag else ""
             self.line(f"  {when}{report.split or report.entry}: {figures}{tag}")
+        for note in report.notes:
+            self.line(f"  {report.entry}: {note}")
 
     @hookimpl
     def on_run_end(self, report: RunEnd) -> None:
@@ -122,6 +127,8 @@ class LiveDisplay:
     def on_evaluation(self, report: EvaluationEnd) -> None:
         """Shows the last figures."""
         self.figures |= {(record.split, record.name): record for record in report.records}
+        for note in report.notes:
+            self.live.console.print(f"epoch {report.epoch}, {report.entry}: {note}", markup=False)
 
     @hookimpl
     def on_checkpoint(self, report: CheckpointWritten) -> None:

@@ -41,6 +41,8 @@ class TensorBoard:
         for picture, path in report.pictures:
             name = f"{report.entry}/{picture.name}" if picture.name else path.parent.name
             self.writer.add_image(name, picture.image, report.step)
+        for note in report.notes:
+            self.writer.add_text(f"notes/{report.entry}", note, report.step)
 
     @hookimpl
     def on_run_end(self, report: RunEnd) -> None:
@@ -55,6 +57,8 @@ class TensorBoard:
         for record in records:
             tag = "/".join(part for part in (record.split, record.name) if part) + suffix
             self.writer.add_scalar(tag, record.value, record.step)
+            if record.floor is not None:
+                self.writer.add_scalar(f"{tag}_floor", record.floor, record.step)
 
 
 def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

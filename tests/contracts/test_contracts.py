@@ -8,10 +8,13 @@ from genkit.testing.common import examples
 
 #: Kinds whose contract is checked through something else, and where.
 CHECKED_ELSEWHERE = {
+    "adversarial_loss": "tests/plugins/genkit_gan/test_losses.py",
+    "feature_extractor": "tests/plugins/genkit_features",
     "likelihood": "tests/plugins/genkit_vae/test_likelihoods.py",
     "optimizer": "tests/plugins/genkit_optim",
     "posterior": "tests/plugins/genkit_vae/test_vae.py",
     "prior": "tests/plugins/genkit_vae/test_vae.py",
+    "regularizer": "tests/plugins/genkit_gan/test_regularizers.py",
     "schedule": "tests/plugins/genkit_optim",
 }
 #: Components that need files, and where those are made.
