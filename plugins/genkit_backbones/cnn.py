@@ -18,6 +18,8 @@ from genkit_backbones.layers import (
     activation_layer,
     dropout_layers,
     normalization_layers,
+    sequence,
+    show_first,
 )
 
 SMALLEST_SIDE = 4  # images are halved until the shorter side is no longer than this
@@ -50,7 +52,8 @@ class CNN(Backbone):
         channels: Channels of the first convolution, :math:`c`.
         multipliers: Channels at each halving, as multiples of ``channels``; the last is repeated.
         activation: The activation after each convolution.
-        normalization: The normalization before each activation.
+        normalization: The normalization before each activation. "virtual_batch" normalizes each example by itself
+            and a fixed reference batch, the first inputs that the network sees.
         dropout: Probability that an element is dropped in training.
 
     References:
@@ -82,7 +85,11 @@ class CNN(Backbone):
         self.activation: Activation = activation
         self.normalization: Normalization = normalization
         self.dropout = dropout
-        self.layers = nn.Sequential(*self._choose(tuple(in_shape), tuple(out_shape)))
+        self.layers = sequence(self._choose(tuple(in_shape), tuple(out_shape)), tuple(in_shape))
+
+    def start(self, x: Tensor) -> None:
+        """For virtual batch normalization, which keeps the first inputs as its reference."""
+        show_first(self.layers, x)
 
     def _choose(self, in_shape: Shape, out_shape: Shape) -> list[nn.Module]:
         if len(in_shape) == 3 and len(out_shape) == 1:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
+
+from genkit import Shape
+from genkit_backbones.virtual import ReferenceLayers, VirtualBatchNorm
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "elu", "softplus", "tanh"]
-Normalization = Literal["none", "batch", "layer", "group"]
+Normalization = Literal["none", "batch", "layer", "group", "virtual_batch"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -43,8 +46,23 @@ def normalization_layers(name: Normalization, features: int, *, image: bool) -> 
         return [nn.BatchNorm2d(features) if image else nn.BatchNorm1d(features)]
     if name == "layer":
         return [nn.GroupNorm(1, features) if image else nn.LayerNorm(features)]
+    if name == "virtual_batch":
+        return [VirtualBatchNorm(features)]
     groups = max(g for g in range(1, min(8, features) + 1) if features % g == 0)
     return [nn.GroupNorm(groups, features)]
+
+
+def sequence(layers: Sequence[nn.Module], in_shape: Shape) -> nn.Sequential:
+    """The layers one after the other, with a reference batch beside the input where a normalization needs one."""
+    if any(isinstance(layer, VirtualBatchNorm) for layer in layers):
+        return ReferenceLayers(layers, in_shape)
+    return nn.Sequential(*layers)
+
+
+def show_first(layers: nn.Sequential, x: Tensor) -> None:
+    """Shows layers their first input, if they want to see it."""
+    if isinstance(layers, ReferenceLayers):
+        layers.start(x)
 
 
 def dropout_layers(probability: float) -> list[nn.Module]:

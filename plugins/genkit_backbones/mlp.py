@@ -17,6 +17,8 @@ from genkit_backbones.layers import (
     activation_layer,
     dropout_layers,
     normalization_layers,
+    sequence,
+    show_first,
 )
 
 
@@ -29,7 +31,8 @@ class MLP(Backbone):
     Args:
         hidden_dims: Widths of the hidden layers; none makes the network linear.
         activation: The activation of each hidden layer.
-        normalization: The normalization before each activation.
+        normalization: The normalization before each activation. "virtual_batch" normalizes each example by itself
+            and a fixed reference batch, the first inputs that the network sees.
         dropout: Probability that a hidden unit is dropped in training.
 
     Example:
@@ -60,7 +63,11 @@ class MLP(Backbone):
                 activation_layer(activation),
                 *dropout_layers(dropout),
             ]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(out_shape)))
+        self.layers = sequence([*layers, nn.Linear(widths[-1], math.prod(out_shape))], (widths[0],))
+
+    def start(self, x: Tensor) -> None:
+        """For virtual batch normalization, which keeps the first inputs as its reference."""
+        show_first(self.layers, x.flatten(1))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Applies the layers."""
