@@ -1,0 +1,1 @@
+"""The regularizers, by the place where they act."""
