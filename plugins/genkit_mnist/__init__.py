@@ -7,3 +7,4 @@ from genkit import hookimpl
 def register_components(register):
     """Registers the dataset."""
     register("mnist", "genkit_mnist.mnist:MNIST", kind="dataset")
+    register("stacked_mnist", "genkit_mnist.stacked_mnist:StackedMNIST", kind="dataset")
