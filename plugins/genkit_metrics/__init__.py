@@ -1,12 +1,23 @@
-"""First-party evaluators: likelihoods and pictures."""
+"""First-party evaluators: likelihoods, distances between samples and data, coverage, and pictures."""
 
 from genkit import hookimpl
+
+EVALUATORS = {
+    "bits_per_dim": "BitsPerDim",
+    "frechet": "Frechet",
+    "interpolation": "Interpolation",
+    "kernel": "Kernel",
+    "manifold": "Manifold",
+    "mode_coverage": "ModeCoverage",
+    "precision_recall": "PrecisionRecall",
+    "reconstructions": "Reconstructions",
+    "sample_grid": "SampleGrid",
+    "scatter": "Scatter",
+}
 
 
 @hookimpl
 def register_components(register):
     """Registers the evaluators."""
-    register("bits_per_dim", "genkit_metrics.bits_per_dim:BitsPerDim", kind="evaluator")
-    register("manifold", "genkit_metrics.manifold:Manifold", kind="evaluator")
-    register("reconstructions", "genkit_metrics.reconstructions:Reconstructions", kind="evaluator")
-    register("sample_grid", "genkit_metrics.sample_grid:SampleGrid", kind="evaluator")
+    for name, cls in EVALUATORS.items():
+        register(name, f"genkit_metrics.{name}:{cls}", kind="evaluator")

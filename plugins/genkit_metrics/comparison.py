@@ -1,0 +1,85 @@
+"""Sets of samples beside sets of data, in the features of an extractor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from genkit_features.extractor import FeatureExtractor, features_of
+from torch import Tensor
+
+from genkit import DataSpec, Factory, Figure, Note, SplitName, Subject
+from genkit.events import Better
+
+Measure = Callable[[Tensor, Tensor], Mapping[str, float]]
+
+
+class Comparison:
+    """Compares samples with a split, and training data with held-out data in the same way: the floor.
+
+    The floor is what a model would get that draws from the data's own distribution. It stands beside every figure,
+    since without it none of them can be read.
+
+    Args:
+        extractor: Whose features to use.
+        spec: What the data looks like.
+        num_samples: Examples on either side, fewer where a split has fewer.
+        measure: Gives figures by name for features of data and features of samples, each with shape :math:`(N, D)`.
+        readings: Those figures, the principal one under an empty name, each with the way that is better.
+    """
+
+    def __init__(
+        self,
+        extractor: Factory[FeatureExtractor],
+        spec: DataSpec,
+        num_samples: int,
+        measure: Measure,
+        readings: Mapping[str, Better | None],
+    ) -> None:
+        self.extractor = extractor(spec)
+        self.num_samples = num_samples
+        self.measure = measure
+        self.readings = readings
+        self._floor: tuple[Mapping[str, float], str] | None = None
+
+    def __call__(self, subject: Subject, split: SplitName | None) -> Iterable[Figure | Note]:
+        """Compares; gives each figure with its floor."""
+        said = self.extractor.fit(subject.data["train"], subject.data.get("test"))
+        if said:
+            yield Note(said, "note")
+        view = subject.view(split)
+        count = min(self.num_samples, len(view))
+        data = features_of(self.extractor, view, count, subject.batch_size)
+        samples = torch.cat([self.extractor.features(x) for x in drawn(subject, count)])
+        values = self.measure(data.cpu(), samples.cpu())
+        if self._floor is None:  # after all that draws, since it is found only once
+            self._floor = self._find_floor(subject)
+        floors, words = self._floor
+        tag = f"{self.extractor.label}; {count} samples against {count} of {split}; floor: {words}"
+        for name, better in self.readings.items():
+            yield Figure(values[name], name, tag=tag, better=better, floor=floors[name])
+
+    def _find_floor(self, subject: Subject) -> tuple[Mapping[str, float], str]:
+        """Training data in the place of the samples; half against half where nothing is held out."""
+        train, size = subject.data["train"], subject.batch_size
+        other = held_out(subject)
+        if other is None:
+            both = features_of(self.extractor, train, 2 * self.num_samples, size)
+            first, second = both[: len(both) // 2], both[len(both) // 2 : len(both) // 2 * 2]
+        else:
+            count = min(self.num_samples, len(train), len(subject.data[other]))
+            second = features_of(self.extractor, train, count, size)
+            first = features_of(self.extractor, subject.data[other], count, size)
+        words = f"{len(second)} of train against {len(first)} of {other or 'train'}"
+        return self.measure(first.cpu(), second.cpu()), words
+
+
+def held_out(subject: Subject) -> SplitName | None:
+    """The split that is as new to the model as its samples should be."""
+    return next((name for name in ("test", "validation") if name in subject.data), None)
+
+
+def drawn(subject: Subject, count: int) -> Iterable[Tensor]:
+    """So many samples, in batches."""
+    for start in range(0, count, subject.batch_size):
+        yield subject.sampler.sample(min(subject.batch_size, count - start)).x
