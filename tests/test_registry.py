@@ -62,7 +62,7 @@ def plugin(tmp_path, monkeypatch):
     yield make
     for name in [name for name in sys.modules if name.startswith(PREFIX)]:
         del sys.modules[name]
-    registry_module._source.cache_clear()
+    registry_module._summaries.cache_clear()
 
 
 @pytest.fixture
