@@ -60,7 +60,7 @@ if TYPE_CHECKING:
         LogProb,
         SamplesDifferentiably,
     )
-    from genkit.objective import Loss, Objective, Progress, Scores, Turn, critic_of
+    from genkit.objective import Loss, Objective, Progress, Scores, Turn, critics_of
     from genkit.optimizer import Optimizer, Schedule
     from genkit.picture import Picture, image_grid
     from genkit.recipe import Recipe
@@ -104,7 +104,7 @@ _HOMES = {
         "LogProb",
         "SamplesDifferentiably",
     ),
-    "genkit.objective": ("Loss", "Objective", "Progress", "Scores", "Turn", "critic_of"),
+    "genkit.objective": ("Loss", "Objective", "Progress", "Scores", "Turn", "critics_of"),
     "genkit.optimizer": ("Optimizer", "Schedule"),
     "genkit.picture": ("Picture", "image_grid"),
     "genkit.recipe": ("Recipe",),

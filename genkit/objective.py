@@ -120,13 +120,13 @@ class Scores(ABC):
         """The scores of examples with shape :math:`(B, *S)`, with shape :math:`(B,)` if they are judged one by one."""
 
 
-def critic_of(objective: Objective) -> Scores:
-    """The first part of an objective that scores examples.
+def critics_of(objective: Objective) -> list[Scores]:
+    """An objective and those that it is made of, as far as they score examples.
 
     Raises:
-        ValueError: No part of it does.
+        ValueError: None of them does.
     """
-    for module in objective.modules():
-        if isinstance(module, Scores):
-            return module
-    raise ValueError(f"needs an objective that keeps a critic, which {type(objective).__name__} does not")
+    found = [module for module in objective.modules() if isinstance(module, Scores)]
+    if not found:
+        raise ValueError(f"needs an objective that keeps a critic, which {type(objective).__name__} does not")
+    return found

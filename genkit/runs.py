@@ -272,6 +272,7 @@ class Run:
         if split not in assembly.feeds:
             raise UsageError(f"the run has no split {split!r}{closest(split, assembly.feeds)}")
         judge = Judge(assembly, assembly.parts.model, self.folder.evaluations)
+        judge.remember([Record(**record) for record in self._loaded[1].facts.get("history", [])])
         position = self._loaded[1].facts["position"]
         step = position["epoch"] * assembly.steps_per_epoch + position["step_in_epoch"]
         return [

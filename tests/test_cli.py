@@ -429,7 +429,10 @@ def test_describe(kind, name):
     [
         (["describe", "modle", "vae"], "no kind 'modle'; did you mean 'model'? (allowed: adversarial_loss, backbone, "),
         (["describe", "model", "vea"], "no model is called 'vea'; did you mean 'vae'?"),
-        (["list-plugins", "--kind", "modle"], "no kind 'modle'; did you mean 'model'? (allowed: adversarial_loss, backbone, "),
+        (
+            ["list-plugins", "--kind", "modle"],
+            "no kind 'modle'; did you mean 'model'? (allowed: adversarial_loss, backbone, ",
+        ),
         (["schema", "-o", "gone/s.json"], "gone/s.json cannot be written: [Errno 2] No such file or directory"),
     ],
 )

@@ -190,6 +190,9 @@ def evaluate(
     loaded = runner.load(run_path, checkpoint=checkpoint, device=device)
     reports = loaded.evaluate(names, overrides, split)
     records = [record for report in reports for record in report.records]
+    for report in reports:
+        for note in report.notes:
+            typer.echo(f"{report.entry}: {note}", err=True)
     if as_json:
         typer.echo(json.dumps([asdict(record) for record in records], indent=2))
         return

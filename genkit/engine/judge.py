@@ -57,7 +57,7 @@ class Judge:
             self.sampler = assembly.recipe.sampler(model, assembly.parts.objective)
 
     def due(self, epoch: int) -> Iterator[EvaluationEnd]:
-        """Judges as the cadence says; the test data is not touched.
+        """Judges as the cadence says; no figure is taken on the test data, which may only give others their floor.
 
         Args:
             epoch: Epochs completed.

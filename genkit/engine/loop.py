@@ -81,6 +81,7 @@ class Trainer:
         self.judge = Judge(assembly, self.judged_model, folder.images)
         self.ledger = Ledger(train.log_every)
         self.position = Position()
+        self.started = False
         self.latest: dict[tuple[str, str], Record] = {}
         self._step = torch.zeros((), device=assembly.device)
         self._epoch = torch.zeros((), device=assembly.device)
@@ -120,8 +121,8 @@ class Trainer:
 
     def _train(self, stop: StopRequest) -> None:
         total = self.assembly.recipe.train.epochs
-        if self.position == Position():
-            self._start_model()
+        if not self.started:
+            self._start()
         while not stop:
             if self.position.judged < self.position.epoch:
                 self._judge(stop)
@@ -131,8 +132,8 @@ class Trainer:
         if stop:
             self._save("interrupted")
 
-    def _start_model(self) -> None:
-        """Shows a fresh model its first batch, for those that start from data."""
+    def _start(self) -> None:
+        """Shows a fresh model and its objective their first batch, for those that start from data."""
         recipe, model = self.assembly.recipe, self.assembly.parts.model
         with isolated(derive_seed(recipe.seed, "start"), self.assembly.device), torch.no_grad():
             order = self.assembly.feeds["train"].epoch(recipe.train.batch_size, seed=recipe.seed, epoch=0)
@@ -141,6 +142,7 @@ class Trainer:
             self.assembly.parts.objective.start(model, x)
         if self.ema is not None:
             self.ema.copy()
+        self.started = True
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """One pass over the training data; nothing here waits for the device but the ledger."""
@@ -325,6 +327,7 @@ class Trainer:
             "position": asdict(self.position),
             "best": None if self.judge.best is None else asdict(self.judge.best),
             "ledger": self.ledger.state(),
+            "started": self.started,
             "averaging": self.ema is not None and self.ema.started,
             "latest": [asdict(record) for record in self.latest.values()],
             "history": [asdict(record) for records in self.judge.history.values() for record in records],
@@ -347,6 +350,7 @@ class Trainer:
         for name, player in self.assembly.players.items():
             player.load_state(_below(f"optimizer.{name}.", state), facts["optimizer_numbers"][name])
         self.position = Position(**facts["position"])
+        self.started = facts.get("started", True)
         self.judge.best = None if facts["best"] is None else Best(**facts["best"])
         self.ledger.load_state(facts["ledger"])
         self.latest = {(r["split"], r["name"]): Record(**r) for r in facts["latest"]}

@@ -121,14 +121,19 @@ def same_random_states(before: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(before[name].nan_to_num(), after[name].nan_to_num()) for name in before)
 
 
-def check_gradients(module: nn.Module, parameters: Iterable[nn.Parameter], what: str) -> None:
-    """Every parameter has a gradient that is finite and not zero throughout."""
+def check_gradients(
+    module: nn.Module, parameters: Iterable[nn.Parameter], what: str, *, each_moves: bool = True
+) -> None:
+    """Every parameter has a finite gradient, and each of them, or at least one, a gradient that is not zero."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
+    moves: list[bool] = []
     for parameter in parameters:
         name = names.get(id(parameter), "a parameter")
         assert parameter.grad is not None, f"{what}: no gradient reaches {name}"
         assert torch.isfinite(parameter.grad).all(), f"{what}: the gradient of {name} is not finite"
-        assert parameter.grad.abs().sum() > 0, f"{what}: the gradient of {name} is zero"
+        moves.append(bool(parameter.grad.abs().sum() > 0))
+        assert moves[-1] or not each_moves, f"{what}: the gradient of {name} is zero"
+    assert any(moves), f"{what}: all gradients are zero"
 
 
 def check_state_round_trip(module: nn.Module, rebuild: Callable[[], nn.Module], what: str) -> None:

@@ -35,16 +35,18 @@ class VirtualBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes reference and examples, with shape :math:`(R + B, C, ...)`."""
-        flat = x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)  # (R + B, C, positions)
+        exact = x if x.dtype == torch.float64 else x.float()
+        flat = exact.flatten(2) if x.dim() > 2 else exact.unsqueeze(2)  # (R + B, C, positions)
+        flat = (
+            flat - flat[:REFERENCE].mean((0, 2))[:, None]
+        )  # the reference's mean is 0 from here on: squares stay small
         means, squares = flat.mean(2), flat.square().mean(2)  # (R + B, C)
-        mean, square = means[:REFERENCE].mean(0), squares[:REFERENCE].mean(0)  # (C,)
+        square = squares[:REFERENCE].mean(0)  # (C,)
         share = 1 / (REFERENCE + 1)
-        examples = len(x) - REFERENCE
-        mean = torch.cat([mean.expand(REFERENCE, -1), torch.lerp(mean, means[REFERENCE:], share)])
+        mean = torch.cat([torch.zeros_like(means[:REFERENCE]), share * means[REFERENCE:]])
         square = torch.cat([square.expand(REFERENCE, -1), torch.lerp(square, squares[REFERENCE:], share)])
-        assert len(mean) == REFERENCE + examples
         scale = self.weight * (square - mean.square()).clamp(min=0).add(1e-5).rsqrt()  # (R + B, C)
-        return ((flat - mean.unsqueeze(2)) * scale.unsqueeze(2) + self.bias[:, None]).view_as(x)
+        return ((flat - mean.unsqueeze(2)) * scale.unsqueeze(2) + self.bias[:, None]).view_as(x).to(x.dtype)
 
 
 class ReferenceLayers(nn.Sequential):

@@ -86,7 +86,7 @@ class Classifier(FeatureExtractor, Classifies):
         self.batch_size = batch_size
         self.lr = lr
         self.shift = shift
-        self._hash = ""
+        self._fingerprint = ""
         self._network: Network | None = None
         with torch.device("meta"):
             self._new()  # refuses now what the network cannot serve
@@ -96,8 +96,8 @@ class Classifier(FeatureExtractor, Classifies):
 
     @property
     def label(self) -> str:
-        """The hash stands for data and settings."""
-        return f"classifier {self._hash}"
+        """A hash of the weights: the same data and settings can give others under another torch or device."""
+        return f"classifier {self._fingerprint}"
 
     def features(self, x: Tensor) -> Tensor:
         """The last hidden layer."""
@@ -122,29 +122,29 @@ class Classifier(FeatureExtractor, Classifies):
             torch.manual_seed(SEED)
             x, labels = _gather(train)
             settings = self._settings(x, labels)
-            self._hash = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-            folder = cache_folder("classifiers", self._hash)
-            kept = _trained.get(self._hash) or _load(folder)
-            said = ""
+            key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+            folder = cache_folder("classifiers", key)
+            kept = _trained.get(key) or _load(folder)
             network = self._new().to(device)
+            said = ""
             if kept is not None:
                 network.load_state_dict(kept)
             else:
                 said = self._train(network, x, labels, test, folder, settings)
-        _trained[self._hash] = network.state_dict()
+        _trained[key] = network.state_dict()
         self._network = network.eval().requires_grad_(False)
+        self._fingerprint = fingerprint(network)
         return said
 
     def _settings(self, x: Tensor, labels: Tensor) -> dict[str, Any]:
         """All that the trained classifier depends on."""
-        data = hashlib.sha256(x.cpu().numpy().tobytes() + labels.cpu().numpy().tobytes()).hexdigest()
         names = ("num_classes", "num_features", "epochs", "batch_size", "lr", "shift")
         return {
             **{name: getattr(self, name) for name in names},
             "network": self.build.to_plain(),
             "seed": SEED,
             "version": VERSION,
-            "data": {"sha256": data, "shape": list(x.shape), "protocol": self.spec.protocol},
+            "data": {"sha256": digest(*x.split(1000), labels), "shape": list(x.shape), "protocol": self.spec.protocol},
         }
 
     def _train(
@@ -156,10 +156,30 @@ class Classifier(FeatureExtractor, Classifies):
         network.eval()
         split = "the training split" if test is None else "the test split"
         accuracy = _accuracy(network, *_gather(test) if test is not None else (x, labels))
-        facts = {**settings, "accuracy": accuracy, "accuracy_on": split, "device": x.device.type}
+        self._fingerprint = fingerprint(network)
+        facts = {
+            **settings,
+            "weights": self._fingerprint,
+            "accuracy": accuracy,
+            "accuracy_on": split,
+            "device": x.device.type,
+        }
         where = _keep(folder, network, facts)
         seconds = time.perf_counter() - began
         return f"trained {self.label} in {seconds:.0f} s: {accuracy:.2%} right on {split}; {where}"
+
+
+def digest(*tensors: Tensor) -> str:
+    """A hash of values."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().numpy())
+    return found.hexdigest()
+
+
+def fingerprint(network: nn.Module) -> str:
+    """The beginning of a hash of all weights."""
+    return digest(*network.state_dict().values())[:8]
 
 
 def train_classifier(

@@ -59,10 +59,18 @@ class Adversarial(Objective, Scores):
         fresh_fakes: Whether each move draws samples of its own; if not, both moves of a step share theirs.
 
     References:
-        Goodfellow et al.: Generative Adversarial Nets, NeurIPS 2014, arXiv 1406.2661, algorithm 1.
+        Goodfellow et al.: Generative Adversarial Nets, NeurIPS 2014, arXiv 1406.2661, algorithm 1 (where the critic
+        is first).
     """
 
     requires = (SamplesDifferentiably,)
+    examples = (
+        {},
+        {"loss": "relativistic", "regularizers": ["r1", "r2", "instance_noise"], "critic_steps": 2},
+        {"loss": "wasserstein", "regularizers": ["gradient_penalty", "packing", "diversity"], "first": "critic"},
+        {"loss": "hinge", "regularizers": ["spectral_norm", "minibatch_stddev"]},
+        {"loss": "least_squares", "regularizers": ["label_smoothing"], "fresh_fakes": False},
+    )
 
     def __init__(
         self,
@@ -112,7 +120,7 @@ class Adversarial(Objective, Scores):
 
     def start(self, model: GenerativeModel, x: Tensor) -> None:
         """Shows the critic its first batch."""
-        self.critic.network.start(self.critic.view(x))
+        self.critic.network.start(self.critic.view(self.critic.rescale(x)))
 
     def score(self, x: Tensor) -> Tensor:
         """The critic's scores."""
@@ -150,7 +158,7 @@ class Adversarial(Objective, Scores):
         real, fake = (self._scored(x, progress, track=bool(penalties)) for x in (batch.x, fakes))
         terms = {"adversarial": self.loss.critic_loss(real.scores, fake.scores, self.real_label)}
         terms |= {
-            name: part.penalty(lambda x: self.critic(x, progress), real, fake) for name, part in penalties.items()
+            name: part.penalty(lambda x: self.critic.judge(x, progress), real, fake) for name, part in penalties.items()
         }
         figures = {
             "real": real.scores.mean(),
@@ -160,8 +168,9 @@ class Adversarial(Objective, Scores):
         return Loss(total(terms), {**terms, **figures})
 
     def _scored(self, x: Tensor, progress: Progress, *, track: bool) -> Scored:
+        x = self.critic.rescale(x)
         x = x.detach().requires_grad_() if track else x
-        return Scored(x, self.critic(x, progress))
+        return Scored(x, self.critic.judge(x, progress))
 
     def _fakes(self, model: GenerativeModel, count: int, *, first: bool) -> Tensor:
         """Samples with their graph: new ones, or those of the step's first move where they are shared."""
@@ -171,7 +180,7 @@ class Adversarial(Objective, Scores):
         if first:
             self._shared.append(model.rsample(count))
             return self._shared[-1]
-        return self._shared.popleft()
+        return self._shared.popleft() if self._shared else model.rsample(count)
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:

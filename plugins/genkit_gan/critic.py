@@ -66,11 +66,18 @@ class Critic(nn.Module):
         Returns:
             With shape :math:`(B / m,)`, where :math:`m` examples go into one score.
         """
-        return self.network(self.view(x, progress)).squeeze(1)
+        return self.judge(self.rescale(x), progress)
+
+    def rescale(self, x: Tensor) -> Tensor:
+        """Examples in the range that the critic sees."""
+        return 2 * x - 1 if self.is_image else x
+
+    def judge(self, x: Tensor, progress: Progress | None = None) -> Tensor:
+        """The scores of examples that are rescaled already; float32, since losses take small differences."""
+        return self.network(self.view(x, progress)).squeeze(1).float()
 
     def view(self, x: Tensor, progress: Progress | None = None) -> Tensor:
-        """What the network sees of a batch."""
-        x = 2 * x - 1 if self.is_image else x
+        """What the network sees of rescaled examples."""
         for change in self.inputs:
             x = change.apply(x, progress)
         return x

@@ -68,7 +68,7 @@ class Generator(GenerativeModel, Decodes, SamplesDifferentiably):
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """The example that each latent stands for."""
-        x = self.network(z, context)
+        x = self.network(z, context).float()  # images are float32, whatever the network computes in
         return (torch.tanh(x) + 1) / 2 if self.spec.is_image else x
 
     def sampling_parameters(self) -> Sequence[nn.Parameter]:

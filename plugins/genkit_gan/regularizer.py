@@ -21,7 +21,8 @@ class Scored:
     """Examples with the critic's scores of them.
 
     Attributes:
-        x: Examples with shape :math:`(B, *S)`; gradients of the scores are tracked where the critic has a penalty.
+        x: Examples with shape :math:`(B, *S)`, in the range that the critic sees; gradients of the scores are tracked
+            where the critic has a penalty.
         scores: With shape :math:`(B / m,)`, where :math:`m` examples are judged together.
     """
 

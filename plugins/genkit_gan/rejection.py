@@ -1,4 +1,4 @@
-"""Discriminator rejection sampling."""
+"""Discriminator rejection sampling (DRS)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from genkit import GenerativeModel, GenkitError, Objective, Sampler, Samples, SamplesDifferentiably, Views, critic_of
+from genkit import GenerativeModel, GenkitError, Objective, Sampler, Samples, SamplesDifferentiably, Views, critics_of
 
 ROUNDS = 1000  # batches of candidates before it is given up
 BATCH = 500
@@ -16,11 +16,12 @@ EPSILON = 1e-6
 
 
 class Rejection(Sampler):
-    r"""Keeps those of the model's samples that its critic finds likely enough.
+    r"""Keeps the samples that the critic finds likely enough: discriminator rejection sampling (DRS).
 
     With a critic whose score :math:`D(x)` is :math:`\log p_{data}(x) / p_{model}(x)` up to a constant, samples that
     are accepted with probability :math:`e^{D(x) - M}`, :math:`M` being the highest score, follow the data's
-    distribution. Hardly any would be; so the probability is raised, as in the paper, to
+    distribution. The best critic's score is that; penalties, noise and a moving average of the model make it an
+    approximation. Hardly any sample would be accepted; so the probability is raised, as in the paper, to
 
     .. math:: \sigma(\hat F(x)), \qquad \hat F(x) = D(x) - M - \log(1 - e^{D(x) - M - \epsilon}) - \gamma
 
@@ -29,8 +30,8 @@ class Rejection(Sampler):
 
     Args:
         percentile: The percentile that :math:`\gamma` is; at 0 most samples are kept, near 100 few. ``null`` makes
-            :math:`\gamma` 0, which is exact and keeps fewest.
-        burn_in: Samples to estimate :math:`M` and :math:`\gamma` from.
+            :math:`\gamma` 0, which follows the formula exactly.
+        burn_in: Samples, rounded up to a multiple of 500, to estimate :math:`M` and :math:`\gamma` from.
 
     References:
         Azadi et al.: Discriminator Rejection Sampling, ICLR 2019, arXiv 1810.06758, section 3.2.
@@ -49,12 +50,13 @@ class Rejection(Sampler):
         burn_in: PositiveInt = 10_000,
     ) -> None:
         self.model = model
-        self.critic = critic_of(objective)
-        if not self.critic.log_ratio:
+        critics = [critic for critic in critics_of(objective) if critic.log_ratio]
+        if not critics:
             raise ValueError(
                 "rejection needs a critic whose score of each example is a log density ratio: one trained under the "
                 "loss minimax, non_saturating or relativistic, without label_smoothing, packing or minibatch_stddev"
             )
+        self.critic = critics[0]
         self.percentile = percentile
         self.burn_in = burn_in
         self.highest: Tensor | None = None

@@ -8,9 +8,10 @@ import torch
 from genkit_features.extractor import FeatureExtractor, features_of
 from torch import Tensor
 
-from genkit import DataSpec, Factory, Figure, Note, SplitName, Subject
+from genkit import DataSpec, Factory, Figure, GenkitError, Note, SplitName, Subject
 from genkit.events import Better
 
+SEED = 0  # of what a floor draws
 Measure = Callable[[Tensor, Tensor], Mapping[str, float]]
 
 
@@ -40,7 +41,7 @@ class Comparison:
         self.num_samples = num_samples
         self.measure = measure
         self.readings = readings
-        self._floor: tuple[Mapping[str, float], str] | None = None
+        self._floors: dict[int, tuple[Mapping[str, float], str]] = {}
 
     def __call__(self, subject: Subject, split: SplitName | None) -> Iterable[Figure | Note]:
         """Compares; gives each figure with its floor."""
@@ -49,25 +50,29 @@ class Comparison:
             yield Note(said, "note")
         view = subject.view(split)
         count = min(self.num_samples, len(view))
+        if count < 2:
+            raise GenkitError(f"{count} example of {split} cannot be compared with samples; it takes at least 2")
         data = features_of(self.extractor, view, count, subject.batch_size)
         samples = torch.cat([self.extractor.features(x) for x in drawn(subject, count)])
         values = self.measure(data.cpu(), samples.cpu())
-        if self._floor is None:  # after all that draws, since it is found only once
-            self._floor = self._find_floor(subject)
-        floors, words = self._floor
+        if count not in self._floors:
+            with torch.random.fork_rng([]):  # it is found only once, and is to be the same whenever that is
+                torch.manual_seed(SEED)
+                self._floors[count] = self._find_floor(subject, count)
+        floors, words = self._floors[count]
         tag = f"{self.extractor.label}; {count} samples against {count} of {split}; floor: {words}"
         for name, better in self.readings.items():
             yield Figure(values[name], name, tag=tag, better=better, floor=floors[name])
 
-    def _find_floor(self, subject: Subject) -> tuple[Mapping[str, float], str]:
+    def _find_floor(self, subject: Subject, count: int) -> tuple[Mapping[str, float], str]:
         """Training data in the place of the samples; half against half where nothing is held out."""
         train, size = subject.data["train"], subject.batch_size
         other = held_out(subject)
         if other is None:
-            both = features_of(self.extractor, train, 2 * self.num_samples, size)
+            both = features_of(self.extractor, train, 2 * count, size)
             first, second = both[: len(both) // 2], both[len(both) // 2 : len(both) // 2 * 2]
         else:
-            count = min(self.num_samples, len(train), len(subject.data[other]))
+            count = min(count, len(train), len(subject.data[other]))
             second = features_of(self.extractor, train, count, size)
             first = features_of(self.extractor, subject.data[other], count, size)
         words = f"{len(second)} of train against {len(first)} of {other or 'train'}"

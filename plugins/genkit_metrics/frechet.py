@@ -17,7 +17,9 @@ Count = Annotated[int, Field(ge=2)]
 
 
 class Frechet(Evaluator):
-    r"""The Fréchet distance between normals fitted to features of data and of samples (FID with any features).
+    r"""The Fréchet distance between features of data and of samples: FID, with features of your choice.
+
+    Of normals fitted to both sets of features:
 
     .. math:: \|\mu_1 - \mu_2\|^2 + \operatorname{tr}\left(\Sigma_1 + \Sigma_2 - 2 (\Sigma_1 \Sigma_2)^{1/2}\right)
 

@@ -9,7 +9,18 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from genkit import Decodes, Encodes, Evaluator, GenerativeModel, Picture, SplitName, Subject, first_batch, image_grid
+from genkit import (
+    Decodes,
+    Encodes,
+    Evaluator,
+    GenerativeModel,
+    GenkitError,
+    Picture,
+    SplitName,
+    Subject,
+    first_batch,
+    image_grid,
+)
 
 Path = Literal["lerp", "slerp"]
 
@@ -71,6 +82,8 @@ class Interpolation(Evaluator):
             return subject.model.sample_latent(2 * self.pairs)
         assert isinstance(subject.model, Encodes)
         data = first_batch(subject.view(None), 2 * self.pairs).x
+        if len(data) < 2:
+            raise GenkitError("interpolation between data takes at least 2 examples, and the split has 1")
         return subject.model.encode(data[: len(data) // 2 * 2])
 
 

@@ -16,7 +16,9 @@ from genkit_metrics.frechet import AsTheyAre, Count
 
 
 class Kernel(Evaluator):
-    r"""The squared maximum mean discrepancy between features of data and of samples (KID with any features).
+    r"""The kernel distance between features of data and of samples: KID, with features of your choice.
+
+    The squared maximum mean discrepancy
 
     .. math:: \mathbb{E}\, k(x, x') + \mathbb{E}\, k(y, y') - 2\, \mathbb{E}\, k(x, y), \qquad
         k(x, y) = \left(\tfrac{1}{D} x^\top y + 1\right)^3

@@ -136,7 +136,9 @@ class ModeCoverage(Evaluator):
         return values | ({"high_quality": inside.float().mean().item()} if self.modes.bounded else {})
 
     def _warn(self, subject: Subject, largest: float) -> Iterator[Note]:
-        before = [record.value for record in subject.history if record.name.endswith("/largest")]
+        if not subject.epoch:
+            return  # nothing is trained yet
+        before = [each.value for each in subject.history if each.epoch and each.name.endswith("/largest")]
         streak = [*before, largest][-self.patience :]
         if len(streak) == self.patience and min(streak) > self.collapse:
             times = f"{self.patience} evaluations in a row" if self.patience > 1 else "this evaluation"
@@ -182,7 +184,8 @@ class MixtureModes(Modes):
 
     def assign(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """By the Euclidean distance."""
-        distance, nearest = torch.cdist(x, self.centres.to(x)).min(1)
+        exact = "donot_use_mm_for_euclid_dist"  # products lose the digits that tell near from far
+        distance, nearest = torch.cdist(x, self.centres.to(x), compute_mode=exact).min(1)
         return nearest, distance <= self.reach
 
 

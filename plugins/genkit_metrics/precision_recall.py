@@ -78,6 +78,8 @@ def precision_recall(data: Tensor, samples: Tensor, neighbours: int = 5) -> Mapp
         >>> precision_recall(x, torch.tensor([[0.5], [1.5], [30.0], [31.0]]), neighbours=1)
         {'precision': 0.5, 'recall': 0.75, 'density': 1.0, 'coverage': 0.75}
     """
+    centre = data.mean(0)
+    data, samples = data - centre, samples - centre  # distances lose digits far from the origin
     data_radii, sample_radii = radii(data, neighbours), radii(samples, neighbours)
     in_sample_ball = torch.zeros(len(data), dtype=torch.bool, device=data.device)
     covered = torch.zeros_like(in_sample_ball)

@@ -72,4 +72,6 @@ def _points(axes: Axes, points: Tensor, extent: Tensor) -> None:
 
 def _density(axes: Axes, points: Tensor, extent: Tensor) -> None:
     (left, low), (right, high) = extent.tolist()
-    axes.hist2d(*points.T.numpy(), bins=BINS, range=[[left, right], [low, high]], cmap="Blues")
+    axes.hist2d(
+        *points.T.numpy(), bins=BINS, range=[[left, right], [low, high]], norm="log", cmap="Blues"
+    )  # strays count

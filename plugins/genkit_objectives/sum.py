@@ -32,7 +32,8 @@ class Sum(Objective):
     .. math:: L_p = \sum_i w_i\, L_{i, p} \quad \text{for each player } p
 
     Turns of the same player become one, whose loss is the weighted sum of theirs: the evidence lower bound and an
-    adversary both have a player ``model``, and only the adversary has a critic. Terms are logged under the part's name.
+    adversary both have a player ``model``, and only the adversary has a critic. A part's weight is on the losses of
+    all its players. Terms are logged under the part's name, without the weight.
 
     Args:
         parts: The objectives, by names of your choice.
@@ -57,7 +58,13 @@ class Sum(Objective):
         unknown = sorted(set(weights or {}) - set(parts))
         if unknown:
             raise ValueError(f"weights name {', '.join(unknown)}, but the parts are {', '.join(parts)}")
-        self.parts = nn.ModuleDict({name: part(model) for name, part in parts.items()})
+        self.parts = nn.ModuleDict()
+        for name, part in parts.items():
+            built = part(model)
+            try:
+                self.parts[name] = built
+            except KeyError as error:  # a dictionary of modules has attributes of its own
+                raise ValueError(f"no part can be called {name!r}; any other name would do") from error
         self.weights = {name: (weights or {}).get(name, 1.0) for name in parts}
         self.turns(model)  # refuses parts that cannot be merged
 

@@ -115,7 +115,7 @@ class LiveDisplay:
         self.bars.update(self.total, completed=report.step)
         self.bars.update(self.epoch, completed=report.step_in_epoch, description=f"ep {report.epoch}")
         self.losses |= {record.name: record for record in report.records}
-        self.speed = f"{report.steps_per_second:.1f} steps/s, {report.samples_per_second:,.0f} images/s"
+        self.speed = f"{report.steps_per_second:.1f} steps/s, {report.samples_per_second:,.0f} examples/s"
 
     @hookimpl
     def on_epoch_end(self, report: EpochEnd) -> None:

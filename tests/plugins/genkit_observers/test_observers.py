@@ -108,5 +108,5 @@ def test_lines_where_there_is_no_terminal(tmp_path):
 
 def test_live_display_shows_progress_speed_losses_and_figures(tmp_path):
     text = shown(LiveDisplay, tmp_path)
-    for part in ("3/6", "3/3", "50.0 steps/s, 1,600 images/s", "model/loss", "0.9 bits/dim", "lower bound", "left"):
+    for part in ("3/6", "3/3", "50.0 steps/s, 1,600 examples/s", "model/loss", "0.9 bits/dim", "lower bound", "left"):
         assert part in text, part
