@@ -64,8 +64,15 @@ def fitted(train=None, test=None, **options):
     return classifier, said
 
 
-def folder(classifier):
-    return cache_folder("classifiers", classifier.label.removeprefix("classifier "))
+def folders():
+    """What the cache holds, the newest last."""
+    return sorted(cache_folder("classifiers").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def folder():
+    """The only thing in the cache."""
+    (path,) = folders()
+    return path
 
 
 def test_learns_what_is_easy():
@@ -136,13 +143,13 @@ def test_second_fit_does_nothing(trained):
 
 def test_cache_says_what_it_holds():
     classifier, _ = fitted()
-    assert sorted(path.name for path in folder(classifier).iterdir()) == ["network.safetensors", "recipe.json"]
-    facts = json.loads((folder(classifier) / "recipe.json").read_text())
+    assert sorted(path.name for path in folder().iterdir()) == ["network.safetensors", "recipe.json"]
+    facts = json.loads((folder() / "recipe.json").read_text())
+    assert classifier.label == f"classifier {facts['weights']}"
     assert facts["accuracy"] == 1
     assert facts["accuracy_on"] == "the test split"
     assert facts["epochs"] == 8
     assert facts["network"]["hidden_dims"] == [16]
-    assert [path.name for path in folder(classifier).parent.iterdir()] == [folder(classifier).name]  # nothing left over
 
 
 def cut(path):
@@ -166,7 +173,7 @@ def other_weights(path):
 )
 def test_damaged_cache_is_replaced(trained, damage):
     first, _ = fitted()
-    path = folder(first) / "network.safetensors"
+    path = folder() / "network.safetensors"
     good = {name: value.clone() for name, value in load_file(path).items()}  # the file is mapped into memory
     damage(path)
     module._trained.clear()
@@ -191,8 +198,8 @@ def test_cache_that_cannot_be_written_is_said_and_is_no_failure(trained, tmp_pat
 
 
 def test_kept_is_said_only_of_what_is_kept():
-    first, _ = fitted()
-    place = folder(first)
+    fitted()
+    place = folder()
     shutil.rmtree(place)
     place.write_text("in the way")
     module._trained.clear()
@@ -208,8 +215,8 @@ def test_same_data_and_settings_give_the_same_hash_whatever_the_seed(trained):
         module._trained.clear()
         classifier, _ = fitted()
         labels.add(classifier.label)
-        weights.append({n: v.clone() for n, v in load_file(folder(classifier) / "network.safetensors").items()})
-        shutil.rmtree(folder(classifier))
+        weights.append({n: v.clone() for n, v in load_file(folder() / "network.safetensors").items()})
+        shutil.rmtree(folder())
     assert len(labels) == 1
     assert len(trained) == 2
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
@@ -243,8 +250,7 @@ def test_other_data_or_settings_give_another_hash(change, options):
     other, said = fitted(stripes(change=change), **options)
     assert other.label != usual.label
     assert "trained" in said
-    assert folder(usual).is_dir()
-    assert folder(other).is_dir()
+    assert len(folders()) == 2
 
 
 def test_test_data_are_no_part_of_the_hash_and_the_number_of_training_images_is():
@@ -291,9 +297,33 @@ def test_building_draws_nothing():
 
 
 def test_last_batch_of_one_image_is_no_failure():
-    options = {"network": {"use": "cnn", "channels": 4, "normalization": "batch"}, "batch_size": 16, "epochs": 1}
+    network = {"use": "mlp", "hidden_dims": [16], "normalization": "batch"}  # has no statistics of one
+    options = {"network": network, "batch_size": 16, "epochs": 1}
     classifier, _ = fitted(stripes(count=33), **options)
     assert torch.isfinite(classifier.features(torch.rand(3, 1, 6, 6))).all()
+
+
+def test_features_of_an_image_do_not_depend_on_its_neighbours():
+    network = {"use": "cnn", "channels": 4, "normalization": "batch"}
+    classifier, _ = fitted(network=network, epochs=1)
+    x = torch.rand(9, 1, 6, 6)
+    assert torch.allclose(classifier.features(x[:2]), classifier.features(x)[:2], atol=1e-5)
+    module._trained.clear()
+    again, said = fitted(network=network, epochs=1)  # from the cache, running statistics included
+    assert said == ""
+    assert torch.equal(again.features(x), classifier.features(x))
+
+
+def test_label_is_that_of_the_weights():
+    first, _ = fitted()
+    with torch.no_grad():
+        kept = load_file(folder() / "network.safetensors")
+        changed = {name: value + 0.25 if name == "head.bias" else value.clone() for name, value in kept.items()}
+    save_file(changed, folder() / "network.safetensors")
+    module._trained.clear()
+    second, said = fitted()
+    assert said == ""
+    assert second.label != first.label
 
 
 @pytest.mark.parametrize("shift", [0, 2])

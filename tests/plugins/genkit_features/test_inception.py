@@ -85,5 +85,7 @@ def test_network_sees_bytes_in_three_channels(weights, monkeypatch, spec):
     assert extractor._network.seen.dtype == torch.uint8
     assert torch.equal(extractor._network.seen, raw.expand(5, 3, 4, 4))
     network = extractor._network
-    extractor.features(torch.rand(5, *spec.shape))
+    for between in (-0.4, 0.4):  # what a model draws lies between the levels
+        extractor.features((raw + between).clamp(0, 255) / 255)
+        assert torch.equal(network.seen, raw.expand(5, 3, 4, 4))
     assert extractor._network is network  # loaded once

@@ -339,6 +339,15 @@ def test_comparison_takes_the_first_examples_in_batches_of_any_size():
 
 
 @pytest.mark.parametrize("use", ["frechet", "kernel", "precision_recall"])
+@pytest.mark.parametrize("single", ["validation", "test", "train"])
+def test_single_example_is_compared_with_nothing(use, single):
+    counts = {"train": 9, "validation": 9, "test": 9} | {single: 1}
+    subject = subject_of(**{name: torch.randn(count, 2) for name, count in counts.items()})
+    with pytest.raises(genkit.GenkitError, match=f"1 example.* of {single}"):
+        figures(built(use), subject, "validation")
+
+
+@pytest.mark.parametrize("use", ["frechet", "kernel", "precision_recall"])
 def test_default_extractor_is_refused_for_vectors_with_what_would_do(use):
     with pytest.raises(genkit.RecipeError, match=r"classifier is for images.*\(2,\).*extractor: values would do"):
         genkit.build("evaluator", use, Anything(SPEC))

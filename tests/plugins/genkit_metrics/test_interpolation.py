@@ -153,6 +153,13 @@ def test_between_data_takes_the_training_images_where_no_others_are_and_as_many_
     assert images[:, -1].round().tolist() == [[4, 5], [6, 7]]
 
 
+def test_one_image_has_nothing_to_go_to():
+    model = Shown(SPEC)
+    subject = subject_of(model, train=torch.zeros(1, 1, 1, 2, dtype=torch.uint8))
+    with pytest.raises(genkit.GenkitError, match="takes at least 2 examples"):
+        list(built(model, between="data").evaluate(subject, None))
+
+
 def test_between_data_shows_what_a_vae_makes_of_its_encodings():
     spec = genkit.DataSpec((1, 4, 4), levels=2)
     model = genkit.build("model", {"use": "vae", "latent_dim": 3}, spec).eval()

@@ -111,10 +111,10 @@ def of_shades(dataset, extractor=Shade, **options):
     return evaluator
 
 
-def subject_of(dataset, samples, names=("train", "test"), history=()):
+def subject_of(dataset, samples, names=("train", "test"), history=(), epoch=30):
     data = {name: Feed(dataset.split(name), CPU) for name in names}
     model = Anything(dataset.spec)
-    return genkit.Subject(model, None, Given(samples), dataset, data, epoch=0, batch_size=999, history=history)
+    return genkit.Subject(model, None, Given(samples), dataset, data, epoch=epoch, batch_size=999, history=history)
 
 
 def judged(evaluator, subject):
@@ -376,7 +376,7 @@ def warned(before, now, **options):
     data = mixture(test=20)
     history = [
         Record(step, step, "", f"modes/{name}", value)
-        for step, share in enumerate(before)
+        for step, share in enumerate(before, start=1)
         for name, value in (("largest", share), ("kl", 0.0), ("high_quality", 1.0))
     ]
     count = round(100 * now)
@@ -411,12 +411,23 @@ def test_share_that_means_a_collapse_can_be_chosen():
 
 def test_warning_says_how_bad_it_is():
     data = mixture(test=20)
-    history = [Record(step, step, "", "modes/largest", 1.0) for step in range(2)]
+    history = [Record(step, step, "", "modes/largest", 1.0) for step in (1, 2)]
     evaluator = prepared(data, num_samples=10, collapse=0.8, patience=3)
     _, notes = judged(evaluator, subject_of(data, data.centres[:1].expand(10, 2), history=history))
     assert notes == [
         Note("collapsed: one mode has had more than 80% of all samples for 3 evaluations in a row", "warning")
     ]
+
+
+def test_untrained_model_has_not_collapsed():
+    data = mixture(test=20)
+    evaluator, samples = prepared(data, num_samples=10, patience=2), data.centres[:1].expand(10, 2)
+    before = [Record(0, 0, "", "modes/largest", 1.0)]
+    assert judged(evaluator, subject_of(data, samples, epoch=0))[1] == []
+    assert judged(prepared(data, num_samples=10, patience=1), subject_of(data, samples, epoch=0))[1] == []
+    assert judged(evaluator, subject_of(data, samples, history=before, epoch=1))[1] == []
+    before.append(Record(5, 1, "", "modes/largest", 1.0))
+    assert len(judged(evaluator, subject_of(data, samples, history=before, epoch=2))[1]) == 1
 
 
 COLLAPSED = {
@@ -438,7 +449,7 @@ def heard(capsys):
 
 def test_collapse_of_a_run_is_in_the_log(tmp_path, capsys):
     genkit.run(COLLAPSED, name="collapsed", runs=tmp_path, device="cpu")
-    assert heard(capsys) == [False, False, True, True, True]  # before training, and after each epoch
+    assert heard(capsys) == [False, False, False, True, True]  # before training, and after each epoch
 
 
 class Stopper:
@@ -458,7 +469,7 @@ def test_collapse_is_remembered_by_a_run_that_goes_on(tmp_path, capsys):
     assert stopped.status == "interrupted"
     assert heard(capsys) == [False, False]
     resume(tmp_path / "collapsed", device="cpu")
-    assert heard(capsys) == [True, True, True]
+    assert heard(capsys) == [False, True, True]  # the second, third and fourth
 
 
 def test_run_that_does_not_collapse_is_not_accused(tmp_path, capsys):

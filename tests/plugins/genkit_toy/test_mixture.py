@@ -72,7 +72,7 @@ def test_labels_are_the_nearest_centre(layout):
 
 
 def test_splits_differ_and_are_the_same_twice():
-    sizes = {"train": 300, "validation": 200, "test": 100}
+    sizes = {"train": 100, "validation": 100, "test": 100}
     data, again, other = mixture(**sizes), mixture(**sizes), mixture(**sizes, data_seed=1)
     seen = []
     for name, size in sizes.items():
