@@ -156,7 +156,7 @@ def test_a_bad_adversarial_recipe(folder, command, old, new, message):
             "objective.regularizers=[{use: gradient_penalty, weight: ten}]",
             "objective.regularizers.0.weight: should be a valid number, 'ten' given",
         ),
-        ("objective.regularizers=packing", "objective.regularizers: should be a valid array, 'packing' given"),
+        ("objective.regularizers=packing", "objective.regularizers: should be a list, 'packing' given"),
         ("objective.critic_steps=0", "objective.critic_steps: should be greater than 0, 0 given"),
         ("objective={use: sum, parts: {}}", "objective.parts: Dictionary should have at least 1 item"),
         (
@@ -216,7 +216,8 @@ VAE = ["model={use: vae, latent_dim: 2, likelihood: discretized_logistic}", "obj
         (
             [*PHOTOS, "evaluate.modes=mode_coverage"],
             "command line evaluate.modes=mode_coverage: evaluate.modes: mode_coverage: mode coverage needs labelled "
-            "data or a mixture whose modes are known; these have no labels",
+            "data or a mixture whose modes are known; these have no labels (an image_folder "
+            "has them with its images in one folder a class)",
         ),
         (
             [*PHOTOS, "evaluate.frechet=frechet"],

@@ -184,7 +184,7 @@ def _written_path(location: tuple[Any, ...], given: Any) -> KeyPath:
 
 
 def _sentence(item: Any) -> str:
-    message = item["msg"].replace("Input should be", "should be")
+    message = item["msg"].replace("Input should be", "should be").replace("a valid array", "a list")
     allowed = re.findall(r"'([^']*)'", str(item.get("ctx", {}).get("expected", "")))
     hint = closest(item["input"], allowed) if allowed and isinstance(item["input"], str) else ""
     return f"{message}, {item['input']!r} given{hint.partition(' (allowed')[0]}"

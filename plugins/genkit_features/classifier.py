@@ -7,7 +7,6 @@ import json
 import shutil
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,20 +116,15 @@ class Classifier(FeatureExtractor, Classifies):
         """Finds the classifier of these data in the cache, or trains it and puts it there."""
         if self._network is not None:
             return ""
-        device = next(train.batches(1)).x.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(SEED)
             x, labels = _gather(train)
             settings = self._settings(x, labels)
             key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
             folder = cache_folder("classifiers", key)
-            kept = _trained.get(key) or _load(folder)
-            network = self._new().to(device)
-            said = ""
-            if kept is not None:
-                network.load_state_dict(kept)
-            else:
-                said = self._train(network, x, labels, test, folder, settings)
+            network = self._new().to(x.device)
+            known = _fill(network, _trained.get(key) or _load(folder))
+            said = "" if known else self._train(network, x, labels, test, folder, settings)
         _trained[key] = network.state_dict()
         self._network = network.eval().requires_grad_(False)
         self._fingerprint = fingerprint(network)
@@ -232,11 +226,25 @@ def _keep(folder: Path, network: Network, facts: dict[str, Any]) -> str:
             )
             (new / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)  # what is there could not be read
-            with suppress(OSError):  # another process was faster
+            try:
                 new.rename(folder)
+            except OSError:
+                if _load(folder) is None:  # unless another process was faster
+                    raise
         return f"kept in {folder}"
     except (OSError, SafetensorError) as error:
         return f"it could not be kept for the next run: {error}"
+
+
+def _fill(network: Network, weights: dict[str, Tensor] | None) -> bool:
+    """Loads weights, if there are any that fit."""
+    if weights is None:
+        return False
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:  # of a network that is no longer made in the same way
+        return False
+    return True
 
 
 def _load(folder: Path) -> dict[str, Tensor] | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated
 
 import torch
 from genkit_features.extractor import FeatureExtractor, features_of
+from pydantic import Field
 from torch import Tensor
 
 from genkit import DataSpec, Factory, Figure, GenkitError, Note, SplitName, Subject
 from genkit.events import Better
 
+Splits = Annotated[Sequence[SplitName], Field(min_length=1)]
 SEED = 0  # of what a floor draws
 Measure = Callable[[Tensor, Tensor], Mapping[str, float]]
 
@@ -50,8 +53,7 @@ class Comparison:
             yield Note(said, "note")
         view = subject.view(split)
         count = min(self.num_samples, len(view))
-        if count < 2:
-            raise GenkitError(f"{count} example of {split} cannot be compared with samples; it takes at least 2")
+        _check_count(count, split)
         data = features_of(self.extractor, view, count, subject.batch_size)
         samples = torch.cat([self.extractor.features(x) for x in drawn(subject, count)])
         values = self.measure(data.cpu(), samples.cpu())
@@ -73,10 +75,16 @@ class Comparison:
             first, second = both[: len(both) // 2], both[len(both) // 2 : len(both) // 2 * 2]
         else:
             count = min(count, len(train), len(subject.data[other]))
+            _check_count(count, other if len(subject.data[other]) == count else "train")
             second = features_of(self.extractor, train, count, size)
             first = features_of(self.extractor, subject.data[other], count, size)
         words = f"{len(second)} of train against {len(first)} of {other or 'train'}"
         return self.measure(first.cpu(), second.cpu()), words
+
+
+def _check_count(count: int, split: str | None) -> None:
+    if count < 2:
+        raise GenkitError(f"{count} example of {split} cannot be compared with anything; it takes at least 2")
 
 
 def held_out(subject: Subject) -> SplitName | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 from genkit_features.extractor import FeatureExtractor
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from genkit import Evaluator, Factory, Figure, GenerativeModel, Note, SplitName, Subject, use
-from genkit_metrics.comparison import Comparison
+from genkit_metrics.comparison import Comparison, Splits
 
 Count = Annotated[int, Field(ge=2)]
 
@@ -43,7 +43,7 @@ class Frechet(Evaluator):
         *,
         extractor: Factory[FeatureExtractor] = use("classifier"),
         num_samples: Count = 10_000,
-        splits: Sequence[SplitName] = ("validation", "test"),
+        splits: Splits = ("validation", "test"),
     ) -> None:
         self._splits = tuple(splits)
         self.compare = Comparison(extractor, model.spec, num_samples, frechet_distance, {"": "lower"})

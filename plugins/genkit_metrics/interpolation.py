@@ -111,7 +111,7 @@ def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "lerp") -> 
     if path == "slerp":
         cosine = torch.cosine_similarity(a, b, dim=-1).clamp(-1, 1).unsqueeze(-1)  # (B, 1, 1)
         angle = cosine.arccos()
-        curved = angle.sin() > 1e-4  # latents in one line, or opposite, have no one arc between them
+        curved = angle.sin() > 1e-3  # latents in one line, or opposite, have no one arc between them
         sine = torch.where(curved, angle.sin(), 1)
         share_a = torch.where(curved, (share_a * angle).sin() / sine, share_a)
         share_b = torch.where(curved, (share_b * angle).sin() / sine, share_b)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from genkit_features.extractor import FeatureExtractor
 from pydantic import PositiveInt
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from genkit import Evaluator, Factory, Figure, GenerativeModel, Note, SplitName, Subject, use
-from genkit_metrics.comparison import Comparison
+from genkit_metrics.comparison import Comparison, Splits
 from genkit_metrics.frechet import AsTheyAre, Count
 
 
@@ -46,7 +46,7 @@ class Kernel(Evaluator):
         num_samples: Count = 10_000,
         subsets: PositiveInt = 100,
         subset_size: Count = 1000,
-        splits: Sequence[SplitName] = ("validation", "test"),
+        splits: Splits = ("validation", "test"),
     ) -> None:
         self._splits = tuple(splits)
         self.subsets = subsets

@@ -44,13 +44,13 @@ READINGS: dict[str, Better | None] = {
 class ModeCoverage(Evaluator):
     r"""How many modes of the data samples reach, and how evenly they are spread over them.
 
-    For a mixture of normals in space, a sample belongs to the nearest mode, and to none if it lies further than
+    For a mixture of normals in space, a sample belongs to the nearest mode, and reaches it if it lies within
     ``within`` standard deviations from it; a perfect sampler in the plane has :math:`1 - e^{-4.5} = 98.89\%` of its
     samples within 3. For labelled images, a classifier says which class a sample belongs to; for stacked images, it
-    is asked for each channel. The figures are the number of ``modes`` with at least one sample, the divergence
+    is asked for each channel. The figures are the number of modes that at least one sample reaches, the divergence
     ``kl`` of the histogram from the uniform one (nats), and the shares of the ``largest`` and the ``smallest`` mode;
-    for mixtures also the share of samples in a mode, ``high_quality``. Held-out data, as many as samples or as there
-    are, give each figure's floor.
+    for mixtures also the share of samples that reach theirs, ``high_quality``. Held-out data, as many as samples or
+    as there are, give each figure's floor.
 
     A collapse is said aloud: one mode with nearly all samples, several times in a row.
 
@@ -80,7 +80,8 @@ class ModeCoverage(Evaluator):
     ) -> None:
         if model.spec.num_classes is None:
             raise ValueError(
-                "mode coverage needs labelled data or a mixture whose modes are known; these have no labels"
+                "mode coverage needs labelled data or a mixture whose modes are known; these have no labels "
+                "(an image_folder has them with its images in one folder a class)"
             )
         self.spec = model.spec
         self.num_samples = num_samples

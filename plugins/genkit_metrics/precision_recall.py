@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from genkit_features.extractor import FeatureExtractor
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genkit import Evaluator, Factory, Figure, GenerativeModel, Note, SplitName, Subject, use
 from genkit.events import Better
-from genkit_metrics.comparison import Comparison
+from genkit_metrics.comparison import Comparison, Splits
 from genkit_metrics.frechet import Count
 
 READINGS: dict[str, Better | None] = dict.fromkeys(("precision", "recall", "density", "coverage"), "higher")
@@ -46,7 +46,7 @@ class PrecisionRecall(Evaluator):
         extractor: Factory[FeatureExtractor] = use("classifier"),
         num_samples: Count = 10_000,
         neighbours: PositiveInt = 5,
-        splits: Sequence[SplitName] = ("validation", "test"),
+        splits: Splits = ("validation", "test"),
     ) -> None:
         self._splits = tuple(splits)
         self.neighbours = neighbours
@@ -78,8 +78,7 @@ def precision_recall(data: Tensor, samples: Tensor, neighbours: int = 5) -> Mapp
         >>> precision_recall(x, torch.tensor([[0.5], [1.5], [30.0], [31.0]]), neighbours=1)
         {'precision': 0.5, 'recall': 0.75, 'density': 1.0, 'coverage': 0.75}
     """
-    centre = data.mean(0)
-    data, samples = data - centre, samples - centre  # distances lose digits far from the origin
+    data, samples = data.double(), samples.double()  # matrix products lose the digits that tell near from nearer
     data_radii, sample_radii = radii(data, neighbours), radii(samples, neighbours)
     in_sample_ball = torch.zeros(len(data), dtype=torch.bool, device=data.device)
     covered = torch.zeros_like(in_sample_ball)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Drawing
 from pydantic import PositiveInt
 from torch import Tensor
@@ -72,6 +73,5 @@ def _points(axes: Axes, points: Tensor, extent: Tensor) -> None:
 
 def _density(axes: Axes, points: Tensor, extent: Tensor) -> None:
     (left, low), (right, high) = extent.tolist()
-    axes.hist2d(
-        *points.T.numpy(), bins=BINS, range=[[left, right], [low, high]], norm="log", cmap="Blues"
-    )  # strays count
+    shades = LogNorm(0.5, max(len(points), 2))  # so that a bin with a single stray is seen
+    axes.hist2d(*points.T.numpy(), bins=BINS, range=[[left, right], [low, high]], norm=shades, cmap="Blues")

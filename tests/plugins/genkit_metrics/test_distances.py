@@ -294,6 +294,19 @@ def test_floor_does_not_disturb_the_figures_random_numbers():
     assert figures(later, subject, "validation")[""].value == first[""].value
 
 
+def test_floor_is_the_same_whenever_it_is_found():
+    subject = subject_of(train=torch.randn(90, 2), validation=torch.randn(60, 2), test=torch.randn(70, 2))
+    floors, states = set(), []
+    for seed, split in ((1, "validation"), (2, "validation"), (3, "test")):
+        evaluator = built("kernel", num_samples=50, subsets=4, subset_size=10)
+        floors.add(figures(evaluator, subject, split, seed)[""].floor)
+        states.append(torch.get_rng_state())
+        figures(evaluator, subject, split, seed)
+        assert torch.equal(torch.get_rng_state(), states[-1])  # the second time no floor is found
+    assert len(floors) == 1
+    assert not torch.equal(states[0], states[1])
+
+
 def test_floors_tell_which_way_is_better():
     subject = subject_of(train=torch.randn(200, 2), test=torch.randn(200, 2))
     same = figures(built("precision_recall", num_samples=150), subject, "test")

@@ -334,7 +334,7 @@ def registry():
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ({"use": "bits"}, {}, "evaluate.modes: mode_coverage: mode coverage needs labelled data or a mixture"),
+        ({"use": "bits"}, {}, "evaluate.modes: mode_coverage: mode coverage needs labelled "),
         (
             {"use": "mnist"},
             {"extractor": "values"},
