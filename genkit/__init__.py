@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Views,
         bytes_to_unit,
         first_batch,
+        spread,
     )
     from genkit.evaluator import Evaluator, Figure, Note, Subject
     from genkit.events import (
@@ -82,6 +83,7 @@ _HOMES = {
         "Views",
         "bytes_to_unit",
         "first_batch",
+        "spread",
     ),
     "genkit.evaluator": ("Evaluator", "Figure", "Note", "Subject"),
     "genkit.events": (

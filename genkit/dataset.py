@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -165,6 +166,26 @@ class DataView(Protocol):
 def first_batch(view: DataView, size: int) -> Batch:
     """The first examples of a split, fewer than ``size`` if it has fewer."""
     return next(view.batches(min(size, len(view))))
+
+
+def spread(view: DataView, count: int, batch_size: int) -> Iterator[Batch]:
+    """Examples from all over a split, evenly, in batches of at most a size.
+
+    The first ones may be of another kind than the rest: the first half of MNIST's test images is cleaner.
+
+    Args:
+        view: The split.
+        count: How many, at most as many as there are.
+        batch_size: Examples to be read at a time.
+    """
+    total, start = len(view), 0
+    chosen = torch.arange(count) * total // count
+    for batch in view.batches(batch_size):
+        stop = start + len(batch.x)
+        here = (chosen[(chosen >= start) & (chosen < stop)] - start).to(batch.x.device)
+        start = stop
+        if len(here):
+            yield Batch(batch.x[here], None if batch.labels is None else batch.labels[here])
 
 
 Views = Mapping[SplitName, DataView]

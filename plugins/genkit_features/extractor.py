@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from genkit import Component, DataSpec, DataView
+from genkit import Component, DataSpec, DataView, spread
 
 
 class FeatureExtractor(Component, kind="feature_extractor"):
@@ -54,15 +54,8 @@ class Classifies(ABC):
 
 
 def features_of(extractor: FeatureExtractor, view: DataView, count: int, batch_size: int) -> Tensor:
-    """The features of a split's first examples, with shape :math:`(N, D)`."""
-    found: list[Tensor] = []
-    left = min(count, len(view))
-    for batch in view.batches(batch_size):
-        found.append(extractor.features(batch.x[:left]))
-        left -= len(found[-1])
-        if not left:
-            break
-    return torch.cat(found)
+    """The features of so many examples from all over a split, with shape :math:`(N, D)`."""
+    return torch.cat([extractor.features(batch.x) for batch in spread(view, min(count, len(view)), batch_size)])
 
 
 def check_images(spec: DataSpec, what: str) -> None:

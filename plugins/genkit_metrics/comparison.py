@@ -72,7 +72,7 @@ class Comparison:
         other = held_out(subject)
         if other is None:
             both = features_of(self.extractor, train, 2 * count, size)
-            first, second = both[: len(both) // 2], both[len(both) // 2 : len(both) // 2 * 2]
+            first, second = both[: len(both) // 2 * 2 : 2], both[1::2]
         else:
             count = min(count, len(train), len(subject.data[other]))
             _check_count(count, other if len(subject.data[other]) == count else "train")

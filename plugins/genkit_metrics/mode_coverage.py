@@ -25,6 +25,7 @@ from genkit import (
     SplitName,
     StacksImages,
     Subject,
+    spread,
     use,
 )
 from genkit.evaluator import MEMORY
@@ -114,7 +115,7 @@ class ModeCoverage(Evaluator):
         values = self._count(drawn(subject, self.num_samples))
         name = held_out(subject) or "train"
         count = min(self.num_samples, len(subject.data[name]))
-        floors = self._count(batch.x for batch in _first(subject.data[name], count, subject.batch_size))
+        floors = self._count(batch.x for batch in spread(subject.data[name], count, subject.batch_size))
         tag = f"{self.modes.label}{self.num_samples} samples, {self.modes.count} modes; floor: {count} of {name}"
         for name, better in READINGS.items():
             if name in values:
@@ -250,21 +251,11 @@ class ChannelView:
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """The channels in their order."""
         stacks = max(batch_size // self.channels, 1)
-        for batch in _first(self.view, len(self) // self.channels, stacks):
+        for batch in spread(self.view, len(self) // self.channels, stacks):
             assert batch.labels is not None
             weights = self.classes ** torch.arange(self.channels - 1, -1, -1, device=batch.x.device)
             labels = batch.labels[:, None] // weights % self.classes
             yield Batch(batch.x.flatten(0, 1).unsqueeze(1), labels.flatten())
-
-
-def _first(view: DataView, count: int, batch_size: int) -> Iterator[Batch]:
-    """The first examples of a split, in batches."""
-    left = count
-    for batch in view.batches(batch_size):
-        if left <= 0:
-            return
-        yield Batch(batch.x[:left], None if batch.labels is None else batch.labels[:left])
-        left -= len(batch.x)
 
 
 def divergence_from_uniform(counts: Tensor) -> float:
