@@ -169,9 +169,10 @@ def first_batch(view: DataView, size: int) -> Batch:
 
 
 def spread(view: DataView, count: int, batch_size: int) -> Iterator[Batch]:
-    """Examples from all over a split, evenly, in batches of at most a size.
+    """Examples from all over a split, always the same ones, in batches of at most a size.
 
-    The first ones may be of another kind than the rest: the first half of MNIST's test images is cleaner.
+    The first ones may be of another kind than the rest (the first half of MNIST's test images is cleaner), and so may
+    every second one (MNIST's training images alternate between two sources): these are drawn at random.
 
     Args:
         view: The split.
@@ -179,7 +180,7 @@ def spread(view: DataView, count: int, batch_size: int) -> Iterator[Batch]:
         batch_size: Examples to be read at a time.
     """
     total, start = len(view), 0
-    chosen = torch.arange(count) * total // count
+    chosen = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count].sort().values
     for batch in view.batches(batch_size):
         stop = start + len(batch.x)
         here = (chosen[(chosen >= start) & (chosen < stop)] - start).to(batch.x.device)

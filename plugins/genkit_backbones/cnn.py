@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -55,6 +55,8 @@ class CNN(Backbone):
         normalization: The normalization before each activation. "virtual_batch" normalizes each example by itself
             and a fixed reference batch, the first inputs that the network sees.
         dropout: Probability that an element is dropped in training.
+        upsampling: How a decoder doubles an image: "transposed" convolutions with stride 2, or its "nearest" pixels
+            followed by a convolution, which leaves no checkerboard behind.
 
     References:
         P. Lippe: UvA Deep Learning Tutorials, tutorial 9 (deep autoencoders).
@@ -78,8 +80,10 @@ class CNN(Backbone):
         activation: Activation = "gelu",
         normalization: Normalization = "none",
         dropout: Probability = 0.0,
+        upsampling: Literal["transposed", "nearest"] = "transposed",
     ) -> None:
         super().__init__()
+        self.upsampling = upsampling
         self.channels = channels
         self.multipliers = tuple(multipliers)
         self.activation: Activation = activation
@@ -129,17 +133,26 @@ class CNN(Backbone):
         sides = halvings(out_shape[1:])[::-1]
         widths = [*self._widths(len(sides) - 1)[::-1], out_shape[0]]
         start = (widths[0], *sides[0])
-        layers: list[nn.Module] = [nn.Linear(features, math.prod(start)), activation_layer(self.activation)]
-        layers += [nn.Unflatten(1, start)]
+        layers: list[nn.Module] = [nn.Linear(features, math.prod(start))]
+        if self.normalization == "none":
+            layers += [activation_layer(self.activation), nn.Unflatten(1, start)]
+        else:
+            layers += [nn.Unflatten(1, start), *normalization_layers(self.normalization, start[0], image=True)]
+            layers += [activation_layer(self.activation)]
         for stage, (before, width) in enumerate(itertools.pairwise(widths), start=1):
-            # a stride of 2 gives 2n - 1 pixels; the padding adds the one that an even side lacks
-            padding = tuple(large - (2 * small - 1) for small, large in zip(*sides[stage - 1 : stage + 1], strict=True))
-            double = nn.ConvTranspose2d(before, width, 3, stride=2, padding=1, output_padding=padding)
+            double = self._double(before, width, *sides[stage - 1 : stage + 1])
             if stage == len(widths) - 1:
                 return [*layers, double]
             layers += self._activated(double, width)
             layers += self._activated(nn.Conv2d(width, width, 3, padding=1), width)
         return layers
+
+    def _double(self, before: int, width: int, small: tuple[int, ...], large: tuple[int, ...]) -> nn.Module:
+        if self.upsampling == "nearest":
+            return nn.Sequential(nn.Upsample(size=large), nn.Conv2d(before, width, 3, padding=1))
+        # a stride of 2 gives 2n - 1 pixels; the padding adds the one that an even side lacks
+        padding = tuple(side - (2 * half - 1) for half, side in zip(small, large, strict=True))
+        return nn.ConvTranspose2d(before, width, 3, stride=2, padding=1, output_padding=padding)
 
     def _same_size(self, channels_in: int, channels_out: int) -> list[nn.Module]:
         layers: list[nn.Module] = []

@@ -33,12 +33,26 @@ def test_serves_any_size_both_ways(size):
     assert genkit.build("backbone", {"use": "cnn", "channels": 4}, (6,), size)(z).shape == x.shape
 
 
-def test_normalization_and_dropout_follow_each_convolution_but_the_last():
+def test_normalization_and_dropout_follow_each_layer_but_the_last():
     node = {"use": "cnn", "channels": 8, "normalization": "batch", "dropout": 0.25}
     network = genkit.build("backbone", node, (6,), (1, 28, 28))
-    assert sum(isinstance(m, nn.BatchNorm2d) for m in network.modules()) == 4
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in network.modules()) == 5  # one after the linear map
     assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.25] * 4
     assert isinstance(network.layers[-1], nn.ConvTranspose2d)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 17, 12), (2, 9, 30)])
+def test_nearest_pixels_leave_no_checkerboard(shape):
+    """The same weights everywhere: a constant image stays constant away from its border, at every stage."""
+    node = {"use": "cnn", "channels": 4, "upsampling": "nearest"}
+    network = genkit.build("backbone", node, (6,), shape)
+    assert not any(isinstance(m, nn.ConvTranspose2d) for m in network.modules())
+    torch.manual_seed(0)
+    doubles = [m for m in network.modules() if isinstance(m, nn.Sequential) and isinstance(m[0], nn.Upsample)]
+    assert tuple(doubles[-1][0].size) == shape[1:]
+    image = doubles[-1](torch.rand(1, doubles[-1][1].in_channels, 1, 1).expand(-1, -1, 5, 5))
+    assert torch.allclose(image[:, :, 1:-1, 1:-1], image[:, :, 1:2, 1:2].expand_as(image[:, :, 1:-1, 1:-1]), atol=1e-6)
+    assert network(torch.randn(2, 6)).shape == (2, *shape)
 
 
 def test_vectors_are_sent_to_the_mlp():
