@@ -126,7 +126,7 @@ def critics_of(objective: Objective) -> list[Scores]:
     Raises:
         ValueError: None of them does.
     """
-    found = [module for module in objective.modules() if isinstance(module, Scores)]
+    found: list[Scores] = [module for module in objective.modules() if isinstance(module, Scores)]
     if not found:
         raise ValueError(f"needs an objective that keeps a critic, which {type(objective).__name__} does not")
     return found
