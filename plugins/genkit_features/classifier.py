@@ -48,8 +48,8 @@ class Classifier(FeatureExtractor, Classifies):
     r"""The last hidden layer of a convolutional classifier of the data's own classes.
 
     It is trained once on the training split, with seeds of its own, and kept in the user's cache folder under a
-    hash of the data and of all settings; the next run on the same data finds it there. The hash is part of every
-    figure's tag.
+    hash of the data and of all settings; the next run on the same data finds it there. A hash of its weights is part
+    of every figure's tag.
 
     Args:
         network: The network from an image to the features.

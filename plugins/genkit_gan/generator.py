@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from genkit_priors.prior import Prior
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from genkit import Backbone, DataSpec, Decodes, Factory, GenerativeModel, SamplesDifferentiably, Shape, use
+from genkit_priors.prior import Prior
 
 GENERATOR = use("mlp", hidden_dims=[128, 256, 512], activation="leaky_relu")
 

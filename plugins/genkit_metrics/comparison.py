@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
 import torch
-from genkit_features.extractor import FeatureExtractor, features_of
 from pydantic import Field
 from torch import Tensor
 
 from genkit import DataSpec, Factory, Figure, GenkitError, Note, SplitName, Subject
 from genkit.events import Better
+from genkit_features.extractor import FeatureExtractor, features_of
 
 Splits = Annotated[Sequence[SplitName], Field(min_length=1)]
 SEED = 0  # of what a floor draws

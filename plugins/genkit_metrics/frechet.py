@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 
-from genkit_features.extractor import FeatureExtractor
 from pydantic import Field
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from genkit import Evaluator, Factory, Figure, GenerativeModel, Note, SplitName, Subject, use
+from genkit_features.extractor import FeatureExtractor
 from genkit_metrics.comparison import Comparison, Splits
 
 Count = Annotated[int, Field(ge=2)]

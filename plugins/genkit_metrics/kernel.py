@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 
-from genkit_features.extractor import FeatureExtractor
 from pydantic import PositiveInt
 from torch import Tensor
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from genkit import Evaluator, Factory, Figure, GenerativeModel, Note, SplitName, Subject, use
+from genkit_features.extractor import FeatureExtractor
 from genkit_metrics.comparison import Comparison, Splits
 from genkit_metrics.frechet import AsTheyAre, Count
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
-from genkit_features.extractor import Classifies, FeatureExtractor
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -30,6 +30,7 @@ from genkit import (
 )
 from genkit.evaluator import MEMORY
 from genkit.events import Better
+from genkit_features.extractor import Classifies, FeatureExtractor
 from genkit_metrics.comparison import drawn, held_out
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -147,26 +148,29 @@ class ModeCoverage(Evaluator):
             yield Note(f"collapsed: one mode has had more than {self.collapse:.0%} of all samples for {times}")
 
 
-class Modes:
+class Modes(ABC):
     """Abstract way of telling modes apart.
 
     Attributes:
+        bounded: Whether an example can lie out of its mode's reach.
         count: How many there are.
-        label: What figures depend on, for their tags; empty or with a separator at its end.
-        bounded: Whether an example can belong to no mode.
     """
 
+    bounded: ClassVar[bool]
     count: int
-    label: str = ""
-    bounded: bool = False
 
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What figures depend on, for their tags; empty or with a separator at its end."""
+
+    @abstractmethod
     def fit(self, subject: Subject) -> str:
         """Learns from data, if need be; returns what is to be noted."""
-        return ""
 
+    @abstractmethod
     def assign(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The mode of each example, int64, and whether it belongs to it, bool, both with shape :math:`(B,)`."""
-        raise NotImplementedError
+        """The mode of each example, int64, and whether it reaches it, bool, both with shape :math:`(B,)`."""
 
 
 class MixtureModes(Modes):
@@ -184,6 +188,15 @@ class MixtureModes(Modes):
         self.reach = reach
         self.count = len(centres)
 
+    @property
+    def label(self) -> str:
+        """Nothing: the centres are the data's."""
+        return ""
+
+    def fit(self, subject: Subject) -> str:
+        """There is nothing to learn."""
+        return ""
+
     def assign(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """By the Euclidean distance."""
         exact = "donot_use_mm_for_euclid_dist"  # products lose the digits that tell near from far
@@ -200,6 +213,8 @@ class ImageModes(Modes):
         classes: Classes of each.
     """
 
+    bounded = False
+
     def __init__(self, extractor: FeatureExtractor, channels: int, classes: int) -> None:
         self.extractor = extractor
         self.channels = channels
@@ -207,7 +222,7 @@ class ImageModes(Modes):
         self.count = classes**channels
 
     @property
-    def label(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def label(self) -> str:
         """The classifier's."""
         return f"{self.extractor.label}; "
 

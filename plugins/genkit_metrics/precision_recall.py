@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from genkit_features.extractor import FeatureExtractor
 from pydantic import PositiveInt
 from torch import Tensor
 
 from genkit import Evaluator, Factory, Figure, GenerativeModel, Note, SplitName, Subject, use
 from genkit.events import Better
+from genkit_features.extractor import FeatureExtractor
 from genkit_metrics.comparison import Comparison, Splits
 from genkit_metrics.frechet import Count
 

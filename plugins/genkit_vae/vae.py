@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from genkit_priors.prior import Prior
 from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -25,6 +24,7 @@ from genkit import (
     Shape,
     use,
 )
+from genkit_priors.prior import Prior
 from genkit_vae.divergence import kl_per_group
 from genkit_vae.likelihood import Likelihood
 from genkit_vae.posterior import Posterior

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from genkit_backbones.virtual import REFERENCE, ReferenceLayers, VirtualBatchNorm
 from torch import nn
 
 import genkit
 from genkit.engine.ema import MovingAverage
+from genkit_backbones.virtual import REFERENCE, ReferenceLayers, VirtualBatchNorm
 
 NETWORKS = {
     "mlp on vectors": ({"use": "mlp", "hidden_dims": [8, 6]}, (5,), (3,)),

@@ -3,13 +3,13 @@
 import json
 import shutil
 
-import genkit_features.classifier as module
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import genkit
+import genkit_features.classifier as module
 from genkit import DataSpec, Split
 from genkit.cache import cache_folder
 from genkit.engine.feed import Feed

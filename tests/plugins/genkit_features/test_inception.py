@@ -1,11 +1,11 @@
 """Inception: refused where it cannot work, and given what the published distances give it."""
 
-import genkit_features.inception as module
 import pytest
 import torch
 import torchmetrics.image.fid
 
 import genkit
+import genkit_features.inception as module
 
 GREY, COLOUR = genkit.DataSpec((1, 4, 4), 256), genkit.DataSpec((3, 4, 4), 256)
 

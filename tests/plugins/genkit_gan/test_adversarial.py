@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from genkit_gan.adversarial import Adversarial
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
@@ -18,6 +17,7 @@ from genkit.engine.step import TrainStep
 from genkit.model import lacking
 from genkit.recipe import load_recipe
 from genkit.registry import Plugin, Registrar, installed, load_registry
+from genkit_gan.adversarial import Adversarial
 
 CPU = torch.device("cpu")
 NOW = Progress(torch.zeros(()), torch.zeros(()))

@@ -5,8 +5,6 @@ import math
 import pytest
 import scipy.stats
 import torch
-from genkit_gan.regularizer import Scored
-from genkit_gan.regularizers.weights import SpectralNorm
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.parametrize import is_parametrized
@@ -16,6 +14,8 @@ from genkit import Batch, Progress
 from genkit.engine.assembly import dry_build
 from genkit.recipe import load_recipe
 from genkit.registry import installed
+from genkit_gan.regularizer import Scored
+from genkit_gan.regularizers.weights import SpectralNorm
 
 PLANE, IMAGE = genkit.DataSpec((3,)), genkit.DataSpec((1, 2, 2), levels=256)
 LINEAR = {"use": "mlp", "hidden_dims": []}

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import genkit_gan.rejection
 import numpy
 import pytest
 import scipy.optimize
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 import genkit
+import genkit_gan.rejection
 from genkit import GenerativeModel, Objective, SamplesDifferentiably, Scores
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "gan_mlp.yaml"

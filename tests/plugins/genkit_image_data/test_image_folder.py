@@ -7,13 +7,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from genkit_image_data import images
-from genkit_image_data.image_folder import ImageFiles, ImageFolder, find_images
 from PIL import Image
 from torch.utils.data import DataLoader
 
 import genkit
 from genkit import DataError
+from genkit_image_data import images
+from genkit_image_data.image_folder import ImageFiles, ImageFolder, find_images
 
 SPLITS = ("train", "validation", "test")
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from genkit_image_data.images import decode, image_spec, preparation, to_bytes
 from PIL import Image
+
+from genkit_image_data.images import decode, image_spec, preparation, to_bytes
 
 
 def solid(mode, colour):

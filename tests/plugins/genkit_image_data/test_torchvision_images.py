@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets
-from genkit_image_data import images
-from genkit_image_data.catalogue import CATALOGUE
-from genkit_image_data.torchvision_images import TorchvisionImages, TorchvisionSplit
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from genkit import DataError
+from genkit_image_data import images
+from genkit_image_data.catalogue import CATALOGUE
+from genkit_image_data.torchvision_images import TorchvisionImages, TorchvisionSplit
 
 
 def write_idx(path, array):

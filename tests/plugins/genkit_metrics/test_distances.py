@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torch import Tensor
+
+import genkit
+from genkit import Factory, Figure, GenerativeModel, Note, Sampler, Samples, Split
+from genkit.engine.feed import Feed
 from genkit_features.extractor import FeatureExtractor
 from genkit_metrics import precision_recall as module
 from genkit_metrics.comparison import Comparison
 from genkit_metrics.frechet import Frechet, frechet_distance
 from genkit_metrics.kernel import kernel_distance
 from genkit_metrics.precision_recall import precision_recall
-from torch import Tensor
-
-import genkit
-from genkit import Factory, Figure, GenerativeModel, Note, Sampler, Samples, Split
-from genkit.engine.feed import Feed
 
 CPU = torch.device("cpu")
 SPEC = genkit.DataSpec((2,))

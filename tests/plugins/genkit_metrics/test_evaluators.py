@@ -5,13 +5,13 @@ import math
 import pytest
 import scipy.stats
 import torch
-from genkit_metrics.manifold import percentiles
 from torch import Tensor
 
 import genkit
 from genkit import Decodes, Encodes, Factory, GenerativeModel, HasLogProb, LogProb, Sampler, Samples, Split
 from genkit.engine.feed import Feed
 from genkit.picture import PAPER
+from genkit_metrics.manifold import percentiles
 
 
 class Plane(GenerativeModel, Encodes, Decodes, HasLogProb):

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from genkit_metrics.interpolation import interpolate
 
 import genkit
 from genkit import Decodes, Encodes, GenerativeModel, Split
 from genkit.engine.feed import Feed
 from genkit.picture import PAPER
+from genkit_metrics.interpolation import interpolate
 
 SPEC = genkit.DataSpec((1, 1, 2), levels=256)
 

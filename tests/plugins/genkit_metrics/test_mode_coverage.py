@@ -9,9 +9,6 @@ import pytest
 import scipy.stats
 import torch
 import toy
-from genkit_features.extractor import Classifies, FeatureExtractor
-from genkit_metrics.mode_coverage import ChannelView, ImageModes, MixtureModes, divergence_from_uniform
-from genkit_mnist.mnist import read_idx
 from torch import Tensor
 
 import genkit
@@ -21,6 +18,9 @@ from genkit.engine.feed import Feed
 from genkit.recipe import load_recipe
 from genkit.registry import GROUP, Plugin, Registrar, installed, load_registry
 from genkit.runs import resume
+from genkit_features.extractor import Classifies, FeatureExtractor
+from genkit_metrics.mode_coverage import ChannelView, ImageModes, MixtureModes, divergence_from_uniform
+from genkit_mnist.mnist import read_idx
 
 CPU = torch.device("cpu")
 

@@ -2,11 +2,11 @@
 
 import lzma
 
-import genkit_mnist.mnist as module
 import pytest
 import torch
 
 import genkit
+import genkit_mnist.mnist as module
 from genkit.engine.feed import Feed
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from genkit_metrics.mode_coverage import divergence_from_uniform
-from genkit_mnist.mnist import read_idx
 
 import genkit
 from genkit.engine.feed import Feed
+from genkit_metrics.mode_coverage import divergence_from_uniform
+from genkit_mnist.mnist import read_idx
 
 CPU = torch.device("cpu")
 

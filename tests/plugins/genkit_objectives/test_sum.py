@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
-from genkit_objectives.sum import Sum
 from torch import nn
 
 import genkit
@@ -14,6 +13,7 @@ from genkit.engine.step import TrainStep
 from genkit.objective import critics_of
 from genkit.recipe import load_recipe
 from genkit.testing.common import refused
+from genkit_objectives.sum import Sum
 
 SPEC = genkit.DataSpec((1, 3, 3), levels=2)
 SMALL = {"use": "mlp", "hidden_dims": [6]}

@@ -4,13 +4,13 @@ import io
 import json
 
 import pytest
-from genkit_observers.jsonl import MetricsFile
-from genkit_observers.progress import LineDisplay, LiveDisplay
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import genkit
 from genkit import EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
+from genkit_observers.jsonl import MetricsFile
+from genkit_observers.progress import LineDisplay, LiveDisplay
 
 
 def start(folder, step=0):

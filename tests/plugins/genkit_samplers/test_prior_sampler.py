@@ -1,11 +1,11 @@
 """Ancestral sampling: temperature, truncation, draws and means."""
 
-import genkit_samplers.prior
 import pytest
 import scipy.stats
 import torch
 
 import genkit
+import genkit_samplers.prior
 
 SPEC = genkit.DataSpec((3,))
 

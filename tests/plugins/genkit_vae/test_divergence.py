@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, StudentT
+
 from genkit_priors.prior import StandardNormal
 from genkit_vae.divergence import kl_per_group
 from genkit_vae.posterior import Diagonal
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, StudentT
 
 
 def kl(mean, log_std):

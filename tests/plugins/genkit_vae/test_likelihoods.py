@@ -5,11 +5,11 @@ import math
 import pytest
 import scipy.stats
 import torch
-from genkit_vae.likelihoods.discretized_logistic import LevelLogistic
 
 import genkit
 from genkit.registry import installed
 from genkit.testing.common import SPECS, data_like, refused
+from genkit_vae.likelihoods.discretized_logistic import LevelLogistic
 
 NAMES = installed().names("likelihood")
 PIXEL = {
