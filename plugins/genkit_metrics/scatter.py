@@ -47,7 +47,7 @@ class Scatter(Evaluator):
     def _draw(
         self, data: Tensor, samples: Tensor, extent: Tensor, plot: Callable[[Axes, Tensor, Tensor], None]
     ) -> Tensor:
-        drawing = Drawing(figsize=(2 * self.size / 100, self.size / 100), dpi=100, layout="constrained")
+        drawing = Drawing(figsize=(2 * self.size / 100, self.size / 100), dpi=100, layout="compressed")
         canvas = FigureCanvasAgg(drawing)
         outside = ((samples < extent[0]) | (samples > extent[1])).any(1).float().mean().item()
         titles = (f"data, {len(data):,}", f"samples, {len(samples):,}, {outside:.1%} outside")

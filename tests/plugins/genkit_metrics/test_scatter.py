@@ -70,6 +70,13 @@ def test_pictures_have_the_right_size_and_range(size):
         assert picture.image.max() == 1
 
 
+@pytest.mark.parametrize("extent", [1.0, 4.05, 100.0])
+def test_nothing_is_cut_off_at_the_edges(extent):
+    for picture in pictures([[0.0, 0.0]], data=extent * CORNERS, size=480):
+        edges = [picture.image[:, 0], picture.image[:, -1], picture.image[:, :, 0], picture.image[:, :, -1]]
+        assert all(edge.min() > 0.95 for edge in edges), picture.name
+
+
 @pytest.mark.parametrize("name", ["scatter", "density"])
 @pytest.mark.parametrize("point", [(0.5, 0.5), (-0.7, 0.9), (0.1, -1.1)])
 def test_samples_at_one_point_are_seen_on_the_right_where_they_are(name, point):
