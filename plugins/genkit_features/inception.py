@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genkit import DataSpec
 from genkit_features.extractor import FeatureExtractor, check_images
@@ -45,7 +45,7 @@ class Inception(FeatureExtractor):
                 f"inception's weights are not there: {self.path}; put torch-fidelity's {WEIGHTS} there, name it with "
                 "weights, or use extractor: classifier, which needs none"
             )
-        self._network: torch.nn.Module | None = None
+        self._network = _network(layer, self.path)
 
     @property
     def label(self) -> str:
@@ -54,9 +54,17 @@ class Inception(FeatureExtractor):
 
     def features(self, x: Tensor) -> Tensor:
         """The layer's features, of bytes, as in the original code."""
-        if self._network is None:
-            from torchmetrics.image.fid import NoTrainInceptionV3  # noqa: PLC0415  (needs torch-fidelity)
-
-            self._network = NoTrainInceptionV3("inception-v3-compat", [self.layer], str(self.path))
         colour = x.expand(-1, 3, -1, -1)
         return self._network.to(x.device)((colour * 255).round().byte())
+
+
+def _network(layer: str, path: Path) -> nn.Module:
+    from torchmetrics.image.fid import NoTrainInceptionV3  # noqa: PLC0415  (needs torch-fidelity)
+
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)  # torch-fidelity would run what a pickle says
+        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, then replaced
+            return NoTrainInceptionV3("inception-v3-compat", [layer], str(path), antialias=False)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} does not hold torch-fidelity's {WEIGHTS}: {reason}") from error
