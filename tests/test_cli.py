@@ -371,6 +371,21 @@ def test_evaluate_prints_json(trained):
     assert records[0]["tag"] == "lower bound; 2 levels, binarized at 0.5"
 
 
+def test_evaluate_prints_counts_whole_and_small_figures_too(trained, monkeypatch):
+    def evaluate(evaluator, subject, split):
+        for index, (value, floor) in enumerate([(25, 8), (25.0, 0.0), (2e-5, -2e-5), (-12.34567, 1234.5)]):
+            yield genkit.Figure(value, str(index), floor=floor)
+
+    monkeypatch.setattr("genkit_metrics.bits_per_dim.BitsPerDim.evaluate", evaluate)
+    printed = succeed("evaluate", trained[0], "bpd")
+    assert re.findall(r"bpd/\d +(\S+) +(\S+)", printed) == [
+        ("25", "8"),
+        ("25.0000", "0.0000"),
+        ("2.0e-05", "-2.0e-05"),
+        ("-12.3457", "1234.5000"),
+    ]
+
+
 def test_evaluate_on_another_split(trained):
     printed = succeed("evaluate", trained[0], "bpd", "--split", "validation", "--checkpoint", "last")
     assert re.findall(r"^(\S+) +bpd", printed, re.MULTILINE) == ["validation", "validation"]

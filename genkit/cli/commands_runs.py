@@ -92,8 +92,8 @@ def _print_records(records: Sequence[Record]) -> None:
             (
                 r.split,
                 r.name,
-                f"{r.value:.4f}",
-                "" if r.floor is None else f"{r.floor:.4f}",
+                _number(r.value),
+                "" if r.floor is None else _number(r.floor),
                 r.unit,
                 f"{r.epoch:g}",
                 r.tag,
@@ -102,6 +102,13 @@ def _print_records(records: Sequence[Record]) -> None:
         ]
         shown = [i for i, header in enumerate(headers) if header != "floor" or any(row[i] for row in rows)]
         print_table([headers[i] for i in shown], [[row[i] for i in shown] for row in rows])
+
+
+def _number(value: float) -> str:
+    """Counts whole, everything else with four decimals, or as many as show that it is not 0."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" if value == 0 or abs(value) >= 5e-5 else f"{value:.1e}"
 
 
 def _print_paths(folder: Path) -> None:
