@@ -19,6 +19,7 @@ class Backbone(Component, nn.Module, kind="backbone"):
     2. Raise :class:`ValueError` in the constructor for shapes it cannot serve, saying which it can.
     3. Map :math:`(B, *in)` to :math:`(B, *out)` in :meth:`forward`, with no activation at the end: outputs
        are parameters, logits or features, and their owner knows which.
+    4. Name the :attr:`output_layer`, if there is one, for owners that have the network start at zero.
 
     Example:
         >>> class Linear(Backbone):
@@ -36,6 +37,11 @@ class Backbone(Component, nn.Module, kind="backbone"):
         Args:
             x: Inputs with shape :math:`(B, *in)`.
         """
+
+    @property
+    def output_layer(self) -> nn.Module | None:
+        """The layer whose weights and biases, all zero, make the output zero; ``None`` if there is no such layer."""
+        return None
 
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -139,6 +139,27 @@ class HasModes(ABC):
         """The standard deviation of each mode, the same in every direction."""
 
 
+class HasEnergy(ABC):
+    r"""What a dataset can do whose density is known, perhaps only up to a constant.
+
+    .. math:: p(x) = e^{-U(x)} / Z
+    """
+
+    @abstractmethod
+    def energy(self, x: Tensor) -> Tensor:
+        r""":math:`U(x)` in nats, for examples with shape :math:`(B, *S)`, with shape :math:`(B,)`; differentiable."""
+
+    @property
+    @abstractmethod
+    def log_partition(self) -> float | None:
+        r""":math:`\ln Z` in nats, 0 for an energy that is normalized; ``None`` where it is not known."""
+
+    @property
+    @abstractmethod
+    def entropy(self) -> float | None:
+        """The differential entropy in nats, which no model's mean negative log-likelihood can be below."""
+
+
 class StacksImages(ABC):
     """What a dataset can do whose channels are images of another dataset, each with a label of its own.
 

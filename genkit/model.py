@@ -6,7 +6,7 @@ Objectives, samplers and evaluators ask for these capabilities, never for a fami
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,9 +43,36 @@ class GenerativeModel(Component, nn.Module, kind="model"):
         For models whose start depends on data, such as activation normalization.
         """
 
+    @property
+    def withheld(self) -> Mapping[type[Capability], str]:
+        """Capabilities of the class that this very model has not, each with the reason; none, unless overridden.
+
+        For models whose options decide what they can do. Who needs one of them is refused with the reason.
+        """
+        return {}
+
 
 class Capability(ABC):
     """Abstract base of what a model can do."""
+
+
+class KeepsWatch(ABC):
+    """What a module of a model or of an objective can do that sees where a computation goes wrong.
+
+    It must notice without making the device wait for the host; asked is it only when a run has ended.
+    """
+
+    @abstractmethod
+    def complaint(self) -> str:
+        """What went wrong first, as the end of a sentence; empty if nothing did."""
+
+
+def complaints(*owners: nn.Module) -> list[str]:
+    """What the modules of some owners saw go wrong; one that is made of others leaves the word to them."""
+    every = [(name, module) for owner in owners for name, module in owner.named_modules()]
+    found = {name: module.complaint() for name, module in every if isinstance(module, KeepsWatch)}
+    bad = {name: complaint for name, complaint in found.items() if complaint}
+    return [f"{bad[name]} in {name}" for name in bad if not any(other.startswith(f"{name}.") for other in bad)]
 
 
 class SamplesDifferentiably(Capability):
@@ -58,6 +85,14 @@ class SamplesDifferentiably(Capability):
     @abstractmethod
     def rsample(self, num_samples: int, context: Tensor | None = None) -> Tensor:
         """Draws samples with shape :math:`(N, *S)`, differentiable in the model's parameters."""
+
+
+class SamplesWithLogProb(SamplesDifferentiably):
+    """Draws samples and says how likely each of them is, exactly and differentiably."""
+
+    @abstractmethod
+    def rsample_with_log_prob(self, num_samples: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Draws samples with shape :math:`(N, *S)`, and their log-densities in nats with shape :math:`(N,)`."""
 
 
 class Encodes(Capability):
@@ -171,4 +206,5 @@ class HasLogProb(Capability):
 def lacking(model: type | object, requires: tuple[type[Capability], ...]) -> list[str]:
     """The names of the required capabilities that a model, or a class of models, does not have."""
     cls = model if isinstance(model, type) else type(model)
-    return [capability.__name__ for capability in requires if not issubclass(cls, capability)]
+    withheld = model.withheld if isinstance(model, GenerativeModel) else {}
+    return [capability.__name__ for capability in requires if not issubclass(cls, capability) or capability in withheld]

@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from genkit.component import Component
-from genkit.dataset import Batch
+from genkit.dataset import Batch, Dataset
 from genkit.model import Capability, GenerativeModel
 
 #: The player that moves the whole model. Objectives that do name it so, and a sum of them can merge their turns.
@@ -80,6 +80,8 @@ class Objective(Component, nn.Module, kind="objective"):
     3. Name the :meth:`players` and the parameters that each of them moves.
     4. Return the :meth:`turns` of one training step, in order. Reduce a loss by the mean over the batch and
        the sum over dimensions; log its terms apart.
+    5. What depends on the dataset, and not only on what an example looks like, is taken or refused in
+       :meth:`prepare`.
 
     Attributes:
         requires: Capabilities that the model must have.
@@ -91,6 +93,13 @@ class Objective(Component, nn.Module, kind="objective"):
     def batch_multiple(self) -> int:
         """What the number of examples in a batch must be a multiple of, for objectives that group them."""
         return 1
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Meets the dataset once, right after the objective was built; reads no data.
+
+        Raises:
+            ValueError: It cannot train on such data; the message says on which it can.
+        """
 
     def start(self, model: GenerativeModel, x: Tensor) -> None:
         """Sees the first batch of training data once, after the model did and before anything is trained.

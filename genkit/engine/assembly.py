@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from genkit.evaluator import Evaluator
 from genkit.model import GenerativeModel
 from genkit.objective import Objective, Turn
 from genkit.recipe import Recipe
+from genkit.recipe.check import askers
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -85,13 +87,16 @@ def build_parts(recipe: Recipe, dataset: Dataset, device: torch.device) -> Parts
     with isolated(derive_seed(recipe.seed, "model"), device), start:
         model = recipe.model(spec)
     with isolated(derive_seed(recipe.seed, "objective"), device), start:
+        _refuse_withheld(recipe, model)
         objective = recipe.objective(model)
+        _prepare(recipe.objective, objective, dataset)
     with isolated(derive_seed(recipe.seed, "sampler"), device):
         recipe.sampler(model, objective)
     evaluators: dict[str, Evaluator] = {}
     for name, entry in recipe.evaluate.items():
         with isolated(derive_seed(recipe.seed, "evaluator", name), device), start:
-            evaluators[name] = _evaluator(entry.evaluator, model, dataset)
+            evaluators[name] = entry.evaluator(model)
+            _prepare(entry.evaluator, evaluators[name], dataset)
     return Parts(spec, model.to(device), objective.to(device), evaluators)
 
 
@@ -177,13 +182,23 @@ def check_names(recipe: Recipe, parts: Parts) -> None:
         raise RecipeError(problems)
 
 
-def _evaluator(build: Factory[Evaluator], model: GenerativeModel, dataset: Dataset) -> Evaluator:
-    evaluator = build(model)
+def _refuse_withheld(recipe: Recipe, model: GenerativeModel) -> None:
+    """Refuses who needs a capability that the model's class has, but not this model with its options."""
+    problems = [
+        Problem(asker.path, f"{asker.name} needs a model with {capability.__name__}: {reason}", asker.location)
+        for _, asker in askers(recipe)
+        for capability, reason in model.withheld.items()
+        if capability in asker.resolved.requires
+    ]
+    if problems:
+        raise RecipeError(problems)
+
+
+def _prepare(build: Factory[Any], judge: Objective | Evaluator, dataset: Dataset) -> None:
     try:
-        evaluator.prepare(dataset)
+        judge.prepare(dataset)
     except ValueError as error:
         raise RecipeError([Problem(build.path, f"{build.name}: {error}", build.location)]) from error
-    return evaluator
 
 
 def check_batches(recipe: Recipe, objective: Objective, examples: int | None = None) -> None:

@@ -33,6 +33,7 @@ from genkit.engine.step import TrainStep
 from genkit.engine.stop import StopRequest
 from genkit.errors import GenkitError, TrainingDiverged
 from genkit.events import CheckpointWritten, EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
+from genkit.model import complaints
 from genkit.objective import Progress
 from genkit.units import bits_per_dim
 
@@ -243,7 +244,8 @@ class Trainer:
         try:
             self.ledger.read(step)
         except TrainingDiverged as error:
-            raise TrainingDiverged(f"{error}; {self._last_good()}") from error
+            seen = complaints(self.assembly.parts.model, self.assembly.parts.objective)
+            raise TrainingDiverged("; ".join([str(error), *seen, self._last_good()])) from error
 
     def _last_good(self) -> str:
         there = checkpoint_exists(self.folder.last)

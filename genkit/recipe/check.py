@@ -205,14 +205,20 @@ def _locate(value: Any, source: Source, path: KeyPath = ()) -> None:
 def _capability_problems(recipe: Recipe, registry: Registry) -> Iterator[Found]:
     """Pairs that cannot work: something asks of the model what it does not declare."""
     model = recipe.model
-    owners: dict[KeyPath, Factory[Any]] = {("objective",): recipe.objective, ("sampler",): recipe.sampler}
-    owners |= {("evaluate", name): entry.evaluator for name, entry in recipe.evaluate.items()}
-    for path, asker in (found for start, owner in owners.items() for found in _askers(owner, start)):
+    for path, asker in askers(recipe):
         missing = lacking(model.resolved, asker.resolved.requires)
         if missing:
             able = [r.name for r in registry.components("model") if not _lacks(r, asker.resolved.requires)]
             serves = f"models that would do: {', '.join(able)}" if able else "no installed model would do"
             yield path, f"{asker.name} needs a model with {', '.join(missing)}, which {model.name} has not; {serves}"
+
+
+def askers(recipe: Recipe) -> Iterator[tuple[KeyPath, Factory[Any]]]:
+    """All components that may ask something of the model, with their places."""
+    owners: dict[KeyPath, Factory[Any]] = {("objective",): recipe.objective, ("sampler",): recipe.sampler}
+    owners |= {("evaluate", name): entry.evaluator for name, entry in recipe.evaluate.items()}
+    for start, owner in owners.items():
+        yield from _askers(owner, start)
 
 
 def _askers(owner: Factory[Any], path: KeyPath) -> Iterator[tuple[KeyPath, Factory[Any]]]:

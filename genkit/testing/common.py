@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genkit.component import Factory
-from genkit.dataset import Batch, Dataset, DataSpec, Split, SplitName, Views
+from genkit.dataset import Batch, Dataset, DataSpec, HasEnergy, Split, SplitName, Views
 from genkit.engine.assembly import SPLITS
 from genkit.engine.feed import Feed
 from genkit.engine.seeds import random_states
@@ -92,9 +93,32 @@ class MadeUp(Dataset):
         return Split(values, Tensor.float, labels)
 
 
+class MadeUpNormal(MadeUp, HasEnergy):
+    """The same for continuous data, which is drawn from a standard normal."""
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Minus its log-density."""
+        return 0.5 * (x.square().flatten(1).sum(1) + self.spec.num_dims * math.log(2 * math.pi))
+
+    @property
+    def log_partition(self) -> float:
+        """It is normalized."""
+        return 0.0
+
+    @property
+    def entropy(self) -> float:
+        """In closed form."""
+        return 0.5 * self.spec.num_dims * math.log(2 * math.pi * math.e)
+
+
+def made_up(spec: DataSpec) -> MadeUp:
+    """A dataset that fits a spec; one with an energy where there can be one."""
+    return MadeUpNormal(spec) if spec.levels is None else MadeUp(spec)
+
+
 def views_for(model: GenerativeModel) -> Views:
     """Made-up splits that fit a model."""
-    dataset = MadeUp(model.spec)
+    dataset = made_up(model.spec)
     return {split: Feed(dataset.split(split), CPU) for split in SPLITS}
 
 
@@ -110,9 +134,15 @@ def models_for(asker: Factory[Any]) -> Iterator[tuple[str, GenerativeModel]]:
 
 
 def small_model(build: Factory[Any], spec: DataSpec) -> GenerativeModel | None:
-    """A model for a spec; ``None`` if it refuses it."""
+    """A model for a spec, a little way from its start, where gradients may vanish; ``None`` if it refuses it."""
     torch.manual_seed(0)
-    return None if refused(lambda: build(spec)) else build(spec)
+    if refused(lambda: build(spec)):
+        return None
+    model = build(spec)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    return model
 
 
 def same_random_states(before: Mapping[str, Tensor]) -> bool:

@@ -10,7 +10,7 @@ from genkit.component import Factory
 from genkit.dataset import SplitName
 from genkit.evaluator import Evaluator, Figure, Note, Picture, Subject
 from genkit.model import GenerativeModel
-from genkit.testing.common import MadeUp, models_for, refused, views_for
+from genkit.testing.common import made_up, models_for, refused, views_for
 from genkit.testing.sampler import objective_for, sampler_for
 
 
@@ -33,7 +33,7 @@ def check_evaluator(build: Factory[Evaluator]) -> None:
 
 def _prepared(build: Factory[Evaluator], model: GenerativeModel) -> Evaluator:
     evaluator = build(model)
-    evaluator.prepare(MadeUp(model.spec))
+    evaluator.prepare(made_up(model.spec))
     return evaluator
 
 
@@ -55,7 +55,7 @@ def subject_for(model: GenerativeModel) -> Subject:
     """A small subject around a model: what an evaluator is given, with made-up data."""
     objective = objective_for(model)
     assert objective is not None, "no installed objective serves this model"
-    sampler, dataset = sampler_for(model, objective), MadeUp(model.spec)
+    sampler, dataset = sampler_for(model, objective), made_up(model.spec)
     assert sampler is not None, "no installed sampler serves this model"
     return Subject(model.eval(), objective.eval(), sampler, dataset, views_for(model), epoch=1, batch_size=10)
 

@@ -7,7 +7,15 @@ from torch import Tensor
 
 from genkit.component import Factory
 from genkit.dataset import DataSpec
-from genkit.model import Decodes, Encodes, GenerativeModel, HasLogProb, LatentVariable, SamplesDifferentiably
+from genkit.model import (
+    Decodes,
+    Encodes,
+    GenerativeModel,
+    HasLogProb,
+    LatentVariable,
+    SamplesDifferentiably,
+    SamplesWithLogProb,
+)
 from genkit.testing.common import SPECS, check_gradients, check_state_round_trip, data_like, small_model
 
 NUM = 5
@@ -30,17 +38,22 @@ def check_model(build: Factory[GenerativeModel]) -> None:
 
 
 def _check_capabilities(model: GenerativeModel, x: Tensor, what: str) -> None:
-    if isinstance(model, HasLogProb):
+    for capability, reason in model.withheld.items():
+        assert isinstance(model, capability), f"{what}: withholds {capability.__name__}, which its class has not"
+        assert reason, f"{what}: withholds {capability.__name__} without a reason"
+    if isinstance(model, HasLogProb) and HasLogProb not in model.withheld:
         _check_log_prob(model, x, model.spec, what)
-    if isinstance(model, LatentVariable):
+    if isinstance(model, LatentVariable) and LatentVariable not in model.withheld:
         _check_latent_variable(model, x, what)
-    if isinstance(model, Decodes):
+    if isinstance(model, Decodes) and Decodes not in model.withheld:
         _check_decodes(model, model.spec, what)
-    if isinstance(model, Encodes) and isinstance(model, Decodes):
-        z = model.encode(x)
-        assert z.shape == (NUM, *model.latent_shape), f"{what}: encode gives shape {tuple(z.shape)}"
-    if isinstance(model, SamplesDifferentiably):
+        if isinstance(model, Encodes) and Encodes not in model.withheld:
+            z = model.encode(x)
+            assert z.shape == (NUM, *model.latent_shape), f"{what}: encode gives shape {tuple(z.shape)}"
+    if isinstance(model, SamplesDifferentiably) and SamplesDifferentiably not in model.withheld:
         _check_rsample(model, what)
+    if isinstance(model, SamplesWithLogProb) and SamplesWithLogProb not in model.withheld:
+        _check_rsample_with_log_prob(model, what)
 
 
 def _check_log_prob(model: HasLogProb, x: Tensor, spec: DataSpec, what: str) -> None:
@@ -74,6 +87,16 @@ def _check_decodes(model: Decodes, spec: DataSpec, what: str) -> None:
     torch.manual_seed(1)
     narrow = model.sample_latent(NUM, temperature=0.0)
     assert narrow.std(dim=0).max() < 1e-6, f"{what}: at temperature 0 latents still differ"
+
+
+def _check_rsample_with_log_prob(model: SamplesWithLogProb, what: str) -> None:
+    assert isinstance(model, GenerativeModel)
+    x, log_prob = model.rsample_with_log_prob(NUM)
+    assert log_prob.shape == (NUM,), f"{what}: densities of samples have shape {tuple(log_prob.shape)}, not (N,)"
+    if isinstance(model, HasLogProb) and HasLogProb not in model.withheld:
+        expected = model.log_prob(x).nats
+        agree = torch.allclose(log_prob, expected, rtol=1e-3, atol=1e-3)
+        assert agree, f"{what}: samples come with other densities than log_prob gives them"
 
 
 def _check_rsample(model: SamplesDifferentiably, what: str) -> None:

@@ -10,7 +10,7 @@ from genkit.component import Factory
 from genkit.dataset import Batch
 from genkit.model import GenerativeModel
 from genkit.objective import MODEL, Loss, Objective, Progress, Turn
-from genkit.testing.common import batch_like, check_gradients, check_state_round_trip, models_for, refused
+from genkit.testing.common import batch_like, check_gradients, check_state_round_trip, made_up, models_for, refused
 
 BATCH = 6
 
@@ -23,19 +23,25 @@ def check_objective(build: Factory[Objective]) -> None:
     """
     tried = 0
     for name, model in models_for(build):
-        if refused(lambda model=model: build(model)):
+        if refused(lambda model=model: _prepared(build, model)):
             continue
         tried += 1
         torch.manual_seed(0)
-        objective, what = build(model), f"{build.name} with {name}"
+        objective, what = _prepared(build, model), f"{build.name} with {name}"
         own = {id(parameter) for parameter in objective.parameters()}
         assert not own & {id(p) for p in model.parameters()}, f"{what}: the objective keeps the model as its own"
         turns = objective.turns(model)
         assert turns, f"{what}: there is no turn"
         for turn in turns:
             _check_turn(objective, model, turn, what)
-        check_state_round_trip(objective, lambda model=model: build(model), what)
+        check_state_round_trip(objective, lambda model=model: _prepared(build, model), what)
     assert tried, f"no installed model has what {build.name} requires"
+
+
+def _prepared(build: Factory[Objective], model: GenerativeModel) -> Objective:
+    objective = build(model)
+    objective.prepare(made_up(model.spec))
+    return objective
 
 
 def _check_turn(objective: Objective, model: GenerativeModel, turn: Turn, what: str) -> None:

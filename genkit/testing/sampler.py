@@ -12,7 +12,7 @@ from genkit.objective import Objective
 from genkit.recipe.check import requirements
 from genkit.registry import installed
 from genkit.sampler import Sampler, Samples
-from genkit.testing.common import examples, models_for, refused, views_for
+from genkit.testing.common import examples, made_up, models_for, refused, views_for
 
 NUM = 5
 
@@ -41,7 +41,10 @@ def check_sampler(build: Factory[Sampler]) -> None:
 def objective_for(model: GenerativeModel) -> Objective | None:
     """The first installed objective that serves a model."""
     build = _serving("objective", model)
-    return None if build is None else build(model)
+    objective = None if build is None else build(model)
+    if objective is not None:
+        objective.prepare(made_up(model.spec))
+    return objective
 
 
 def sampler_for(model: GenerativeModel, objective: Objective) -> Sampler | None:

@@ -161,6 +161,12 @@ class CNN(Backbone):
             channels_in = width
         return [*layers, nn.Conv2d(channels_in, channels_out, 3, padding=1)]
 
+    @property
+    def output_layer(self) -> nn.Module:
+        """The last convolution, or the linear map at the end of an encoder."""
+        last = self.layers[-1]
+        return last[-1] if isinstance(last, nn.Sequential) else last
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Applies the layers."""
         refuse_context(self, context)

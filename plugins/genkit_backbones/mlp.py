@@ -69,6 +69,11 @@ class MLP(Backbone):
         """For virtual batch normalization, which keeps the first inputs as its reference."""
         show_first(self.layers, x.flatten(1))
 
+    @property
+    def output_layer(self) -> nn.Module:
+        """The last linear map."""
+        return self.layers[-1]
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Applies the layers."""
         refuse_context(self, context)

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from genkit import Batch, Factory, GenerativeModel, Loss, Objective, Progress, Turn
+from genkit import Batch, Dataset, Factory, GenerativeModel, Loss, Objective, Progress, Turn
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Place = tuple[str, int]  # a player, and its how-manieth turn in a step
@@ -75,6 +75,11 @@ class Sum(Objective):
     def batch_multiple(self) -> int:
         """What serves every part."""
         return math.lcm(*(part.batch_multiple for part in self._each().values()))
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Shows every part the dataset."""
+        for part in self._each().values():
+            part.prepare(dataset)
 
     def start(self, model: GenerativeModel, x: Tensor) -> None:
         """Shows every part the first batch."""

@@ -9,6 +9,8 @@ from genkit.testing.common import examples
 #: Kinds whose contract is checked through something else, and where.
 CHECKED_ELSEWHERE = {
     "adversarial_loss": "tests/plugins/genkit_gan/test_losses.py",
+    "bijection": "tests/plugins/genkit_flow/test_bijections.py",
+    "dequantizer": "tests/plugins/genkit_flow/test_flow.py",
     "feature_extractor": "tests/plugins/genkit_features",
     "likelihood": "tests/plugins/genkit_vae/test_likelihoods.py",
     "optimizer": "tests/plugins/genkit_optim",

@@ -210,7 +210,7 @@ def test_a_regularizer_in_a_game_in_a_sum_asks_for_latents(text, sampled_only):
         "r.yaml:6: objective.parts.bound: elbo needs a model with LatentVariable, which sampled has not; "
         "models that would do: vae",
         "r.yaml:12: objective.parts.game.regularizers.1: diversity needs a model with Decodes, which sampled has not; "
-        "models that would do: generator, vae",
+        "models that would do: flow, generator, vae",
     ]
 
 
