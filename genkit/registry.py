@@ -10,9 +10,12 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import re
+import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -27,7 +30,7 @@ from genkit.errors import PluginError, UsageError, closest
 GROUP = "genkit.plugins"
 OWN_DISTRIBUTION = "genkit-torch"
 _CLASS = re.compile(  # one expression for all classes: compiling one for each takes half of a listing's time
-    r"""^\s*class\ (\w+)\b[^:]*:(?:[ \t]*\#.*)?\s+   # the header, perhaps with a comment
+    r"""\n[ \t]*class\ (\w+)\b[^:]*:(?:[ \t]*\#.*)?\s+   # the header, perhaps with a comment; ^ for \n is slow
         [rR]?(\"\"\"|'''|\"|')\s*(.*?)\s*(?:\2|$)      # the first line of its docstring""",
     re.MULTILINE | re.VERBOSE,
 )
@@ -293,7 +296,7 @@ def _reason(error: BaseException) -> str:
 def _summaries(module: str) -> dict[str, str]:
     """The first lines of all classes' docstrings in a module, by the classes' names."""
     found: dict[str, str] = {}
-    for name, _, summary in _CLASS.findall(_source(module)):
+    for name, _, summary in _CLASS.findall("\n" + _source(module)):
         found.setdefault(name, summary)
     return found
 
@@ -301,7 +304,26 @@ def _summaries(module: str) -> dict[str, str]:
 def _source(module: str) -> str:
     """A module's source; nothing if it has none that can be read, whatever its package does when it is imported."""
     try:
-        spec = importlib.util.find_spec(module)
-        return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+        return _source_beside_package(module) or _found_source(module)
     except (Exception, SystemExit):
         return ""
+
+
+def _source_beside_package(module: str) -> str:
+    """The source of a module in an imported package's folder; nothing if it is not there.
+
+    Python's own search takes longer than the reading: it imports the packages in between and asks every finder.
+    """
+    package, _, inner = module.partition(".")
+    for folder in getattr(sys.modules.get(package), "__path__", ()) if inner else ():
+        stem = os.path.join(folder, *inner.split("."))
+        for path in (os.path.join(stem, "__init__.py"), f"{stem}.py"):  # in the order of Python's search
+            with suppress(OSError), open(path, encoding="utf-8") as file:
+                return file.read()
+    return ""
+
+
+def _found_source(module: str) -> str:
+    """The source of a module that Python's own search finds."""
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""

@@ -1,5 +1,6 @@
 """Finding plugins: each is loaded on its own, and what is wrong with one is reported with its place."""
 
+import importlib
 import inspect
 import sys
 import textwrap
@@ -382,6 +383,33 @@ def test_a_summary_is_found_however_the_docstring_is_written(plugin, head):
     registration = load_registry([plugin("good", source)]).get("kernel", "gauss")
     assert inspect.getdoc(registration.load()).strip() == "A bell."
     assert registration.summary == "A bell."
+
+
+@pytest.mark.parametrize("imported", [True, False], ids=["imported", "not imported"])
+@pytest.mark.parametrize("file", ["part.py", "part/__init__.py", "inner/part.py"])
+def test_a_summary_is_found_in_any_part_of_a_package(plugin, tmp_path, file, imported):
+    """Also where a package has no ``__init__.py``."""
+    path = tmp_path / "probe_package" / file
+    path.parent.mkdir(parents=True)
+    path.write_text("class Gauss:\n    'A bell.'\n")
+    module = "probe_package." + file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    head = f"from genkit import hookimpl\n{'import probe_package' if imported else ''}\n"
+    call = f"    register('lazy', '{module}:Gauss', kind='kernel')\n"
+    registry = load_registry([plugin("lazy", head + REGISTER + call)])
+    assert registry.broken() == []
+    assert registry.get("kernel", "lazy").summary == "A bell."
+    assert module not in sys.modules
+
+
+def test_a_summary_comes_from_the_file_that_python_imports(plugin, tmp_path):
+    package = tmp_path / "probe_package"
+    (package / "part").mkdir(parents=True)
+    (package / "part" / "__init__.py").write_text("class Gauss:\n    'A package.'\n")
+    (package / "part.py").write_text("class Gauss:\n    'A module.'\n")
+    call = "    register('lazy', 'probe_package.part:Gauss', kind='kernel')\n"
+    registry = load_registry([plugin("lazy", f"from genkit import hookimpl\nimport probe_package\n{REGISTER}{call}")])
+    assert registry.get("kernel", "lazy").summary == "A package."
+    assert inspect.getdoc(importlib.import_module("probe_package.part").Gauss) == "A package."
 
 
 def test_a_summary_of_a_module_without_spec_is_empty(plugin, good):

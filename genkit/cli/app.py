@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import sys
@@ -108,3 +109,14 @@ def command(name: str, cls: type[TyperCommand] = TyperCommand) -> Callable[[Call
         return app.command(name, cls=cls)(guarded)
 
     return register
+
+
+def narrowed(words: list[str]) -> typer.Typer:
+    """The application with only the command that is called; with all of them where the first word names none.
+
+    Typer reads the signatures of all commands that it is given, which takes longer than loading the plugins.
+    """
+    called = [info for info in app.registered_commands if info.name in words[:1]]
+    narrow = copy.copy(app)
+    narrow.registered_commands = called or app.registered_commands
+    return narrow

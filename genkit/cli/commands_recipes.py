@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +46,8 @@ def schema(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file.")] = None,
 ) -> None:
     """Prints the JSON Schema of all recipes that the installed plugins allow, for editors to complete them."""
+    import json
+
     from genkit.errors import UsageError
     from genkit.recipe import Entry, Recipe
     from genkit.recipe.schema import json_schema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,6 +28,8 @@ def list_plugins(
     if kind is not None and kind not in registry.kinds():
         raise UsageError(f"no kind {kind!r}{closest(kind, registry.kinds())}")
     if as_json:
+        import json
+
         typer.echo(json.dumps(_listing(registry, kind), indent=2))
     else:
         _print_listing(registry, kind)
@@ -62,8 +63,8 @@ def _print_columns(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) ->
         print_table(headers, rows)
         return
     widths = [max(len(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
-    for row in (headers, *rows):
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (headers, *rows))
+    typer.echo("\n".join("  ".join(cells).rstrip() for cells in padded))  # in one call, since each one flushes
 
 
 @command("describe")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -201,6 +200,8 @@ def evaluate(
         for note in report.notes:
             typer.echo(f"{report.entry}: {note}", err=True)
     if as_json:
+        import json
+
         typer.echo(json.dumps([asdict(record) for record in records], indent=2))
         return
     _print_records(records)
