@@ -4,6 +4,7 @@ from genkit import hookimpl
 
 EVALUATORS = {
     "bits_per_dim": "BitsPerDim",
+    "density": "Density",
     "frechet": "Frechet",
     "interpolation": "Interpolation",
     "kernel": "Kernel",
@@ -13,6 +14,7 @@ EVALUATORS = {
     "reconstructions": "Reconstructions",
     "sample_grid": "SampleGrid",
     "scatter": "Scatter",
+    "temperature_grid": "TemperatureGrid",
 }
 
 

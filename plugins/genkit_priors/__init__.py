@@ -6,5 +6,7 @@ from genkit import hookimpl
 @hookimpl
 def register_components(register):
     """Registers the priors."""
+    register("mixture", "genkit_priors.mixture:Mixture", kind="prior")
+    register("normal", "genkit_priors.normal:Normal", kind="prior")
     register("standard_normal", "genkit_priors.prior:StandardNormal", kind="prior")
     register("uniform", "genkit_priors.prior:Uniform", kind="prior")

@@ -37,8 +37,8 @@ class StandardNormal(Prior):
 
     def __init__(self, latent_shape: Shape, /) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(latent_shape), persistent=False)
-        self.register_buffer("std", torch.ones(latent_shape), persistent=False)
+        self.mean = nn.Buffer(torch.zeros(latent_shape), persistent=False)
+        self.std = nn.Buffer(torch.ones(latent_shape), persistent=False)
 
     def distribution(self, context: Tensor | None = None) -> Distribution:
         """The standard normal."""
@@ -60,7 +60,7 @@ class Uniform(Prior):
 
     def __init__(self, latent_shape: Shape, /) -> None:
         super().__init__()
-        self.register_buffer("bound", torch.ones(latent_shape), persistent=False)
+        self.bound = nn.Buffer(torch.ones(latent_shape), persistent=False)
 
     def distribution(self, context: Tensor | None = None) -> Distribution:
         """The uniform distribution."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from matplotlib.axes import Axes
+from panels import blue, frame
 from torch import Tensor
 
 import genkit
@@ -34,19 +35,6 @@ def pictures(points, data=CORNERS, **options):
     views = {"train": Feed(Split(data, Tensor.float), torch.device("cpu"))}
     subject = genkit.Subject(Anything(SPEC), None, Points(points), None, views, epoch=0, batch_size=14)
     return list(evaluator.evaluate(subject, None))
-
-
-def frame(half):
-    """The columns and rows of the axes' frame."""
-    dark = half.amax(0) < 0.3
-    columns = (dark.sum(0) > 0.5 * dark.shape[0]).nonzero().flatten()
-    rows = (dark.sum(1) > 0.5 * dark.shape[1]).nonzero().flatten()
-    return columns.min().item(), columns.max().item(), rows.min().item(), rows.max().item()
-
-
-def blue(half, least=0.15):
-    """Where the picture is blue."""
-    return half[2] - half[0] > least
 
 
 def coloured(half):

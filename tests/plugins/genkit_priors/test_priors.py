@@ -9,7 +9,7 @@ import torch
 import genkit
 from genkit.registry import installed
 
-SCIPY = {"standard_normal": scipy.stats.norm(), "uniform": scipy.stats.uniform(-1, 2)}
+SCIPY = {"standard_normal": scipy.stats.norm(), "uniform": scipy.stats.uniform(-1, 2), "normal": scipy.stats.norm()}
 
 
 def test_every_prior_has_its_twin():
