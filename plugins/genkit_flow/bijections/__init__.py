@@ -1,0 +1,1 @@
+"""The bijections, a file for each method."""

@@ -1,0 +1,1 @@
+"""The dequantizers, a file for each method."""
