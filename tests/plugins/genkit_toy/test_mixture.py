@@ -154,3 +154,63 @@ def test_radii_around_the_centres_are_rayleighs():
         share, _ = scipy.integrate.quad(lambda r: r * math.exp(-r * r / 2), 0, reach)
         found = (radii <= reach).float().mean().item()
         assert found == pytest.approx(share, abs=5 * (share * (1 - share) / 40_000) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "entropy"),
+    [
+        ({}, -4.2930),
+        ({"layout": "grid"}, 0.0653),
+        ({"scale": 2.82885, "std": 0.353607}, 2.8319),
+        ({"layout": "centres", "centres": [[1.0, 1.0], [-1.0, -1.0]], "std": 0.3}, 2 * math.log(2) * 0.8101),
+        ({"layout": "centres", "centres": [[3.0, 4.0]], "std": 2.0}, math.log(2 * math.pi * math.e * 4)),
+        ({"layout": "centres", "centres": [[-50.0], [50.0]], "std": 2.0}, math.log(2 * (8 * math.pi * math.e) ** 0.5)),
+    ],
+)
+def test_entropy_is_the_published_one(options, entropy):
+    data = mixture(**options, train=40_000)
+    assert data.entropy == pytest.approx(entropy, abs=2e-4)
+    energies = data.energy(data.split("train").source).double()
+    assert energies.mean().item() == pytest.approx(data.entropy, abs=4 * energies.std().item() / 40_000**0.5)
+    assert data.log_partition == 0
+
+
+def test_entropy_on_a_line_is_that_of_another_integrator():
+    data = mixture(layout="centres", centres=[[0.0], [1.5], [7.0]], std=0.8)
+
+    def density(x):
+        return sum(math.exp(-((x - c) ** 2) / (2 * 0.8**2)) for c in (0, 1.5, 7)) / (3 * math.sqrt(2 * math.pi) * 0.8)
+
+    found, _ = scipy.integrate.quad(lambda x: -density(x) * math.log(density(x)), -7, 14, limit=200)
+    assert data.entropy == pytest.approx(found, abs=1e-6)
+
+
+def test_entropy_in_space_is_not_known_but_the_energy_is():
+    centres = [[0.0, 0.0, 1.0], [2.0, 0.0, 1.0]]
+    data = mixture(layout="centres", centres=centres, std=0.7)
+    assert data.entropy is None
+    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    normals = Independent(Normal(torch.tensor(centres).double(), 0.7), 1)
+    expected = -MixtureSameFamily(Categorical(torch.ones(2)), normals).log_prob(x)
+    assert torch.allclose(data.energy(x), expected)
+    assert torch.autograd.gradcheck(data.energy, x)
+
+
+def test_energy_is_exact_far_from_all_modes():
+    """Where every mode's density is 0 in single precision."""
+    ring = mixture()
+    x = torch.tensor([[5.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    energy = ring.energy(x)
+    constant = math.log(8) + math.log(2 * math.pi * 0.01**2)
+    assert energy.tolist() == pytest.approx([16 / 2e-4 + constant, 1 / 2e-4 - math.log(8) + constant], rel=1e-5)
+    (gradient,) = torch.autograd.grad(energy.sum(), x)
+    assert gradient[0].tolist() == pytest.approx([4 / 1e-4, 0], rel=1e-4, abs=1)
+
+
+def test_examples_are_those_of_earlier_versions():
+    """Figures of recipes hold for these very points."""
+    split = mixture(std=0.5, train=3).split("train")
+    assert split.labels.tolist() == [4, 7, 5]
+    assert split.source.flatten().tolist() == pytest.approx(
+        [-0.817831, 0.067198, 0.789215, -0.554226, -0.602116, -0.254294], abs=1e-6
+    )
