@@ -46,10 +46,10 @@ class Bijection(Component, nn.Module, kind="bijection"):
         ...         super().__init__(shape, context_shape)
         ...
         ...     def forward(self, x, context=None):
-        ...         return 2 * x, torch.full(x.shape[:1], math.log(2) * x[0].numel())
+        ...         return 2 * x, x.new_full(x.shape[:1], math.log(2) * x[0].numel())
         ...
         ...     def inverse(self, z, context=None):
-        ...         return z / 2, torch.full(z.shape[:1], -math.log(2) * z[0].numel())
+        ...         return z / 2, z.new_full(z.shape[:1], -math.log(2) * z[0].numel())
     """
 
     def __init__(self, shape: Shape, context_shape: Shape | None, /) -> None:
