@@ -29,7 +29,8 @@ class Figure:
         unit: Its unit, ``nats`` or ``bits/dim``.
         tag: What a reader must know to compare it.
         better: Which way is better. The principal figure with a direction can choose the best checkpoint.
-        floor: What real data get in the samples' place, for figures that mean little without it.
+        floor: What real data get in the samples' place, for figures that mean little without it; or the entropy of
+            the data, below which no likelihood can be but by chance.
     """
 
     value: float
