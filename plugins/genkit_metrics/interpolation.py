@@ -21,6 +21,7 @@ from genkit import (
     first_batch,
     image_grid,
 )
+from genkit.model import lacking
 
 Path = Literal["lerp", "slerp"]
 
@@ -57,7 +58,7 @@ class Interpolation(Evaluator):
         zoom: PositiveInt = 2,
     ) -> None:
         model.spec.need_images("interpolation")
-        if between == "data" and not isinstance(model, Encodes):
+        if between == "data" and lacking(model, (Encodes,)):
             raise ValueError(
                 f"interpolation between data needs a model that encodes, which {type(model).__name__} does not; "
                 "between: prior would do"

@@ -53,18 +53,20 @@ class InvertibleLinear(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Multiplies by the matrix."""
-        lower, upper = self._factors()
-        matrix = self.permutation @ lower @ upper
-        if x.dim() == 2:
-            return functional.linear(x, matrix), self._log_det(x)
-        return functional.conv2d(x, matrix[:, :, None, None]), self._log_det(x)
+        with torch.autocast(x.device.type, enabled=False):  # data must not lose bits that its log-density counts
+            lower, upper = self._factors()
+            matrix = self.permutation @ lower @ upper
+            if x.dim() == 2:
+                return functional.linear(x, matrix), self._log_det(x)
+            return functional.conv2d(x, matrix[:, :, None, None]), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Solves for the input, triangle by triangle; no inverse matrix is made."""
-        lower, upper = self._factors()
-        columns = self.permutation.T @ z.transpose(0, 1).flatten(1)  # (C, B * positions)
-        columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
-        columns = torch.linalg.solve_triangular(upper, columns, upper=True)
+        with torch.autocast(z.device.type, enabled=False):
+            lower, upper = self._factors()
+            columns = self.permutation.T @ z.transpose(0, 1).flatten(1)  # (C, B * positions)
+            columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
+            columns = torch.linalg.solve_triangular(upper, columns, upper=True)
         x = columns.unflatten(1, (len(z), *z.shape[2:])).transpose(0, 1)
         return x, -self._log_det(z)
 
