@@ -96,20 +96,18 @@ class Numbers(nn.Module):
     """Numbers that are learned, or that are a linear map of a context.
 
     Args:
-        size: How many.
+        start: Where they start, whatever the context is, with shape :math:`(size,)`.
         context_shape: The shape of the context, if there is one.
-        std: How far they start from zero.
     """
 
-    def __init__(self, size: int, context_shape: Shape | None, *, std: float = 0.1) -> None:
+    def __init__(self, start: Tensor, context_shape: Shape | None) -> None:
         super().__init__()
-        start = std * torch.randn(size)
         self.linear: nn.Linear | None = None
         if context_shape is None:
             self.numbers = nn.Parameter(start)
         else:
-            self.linear = nn.Linear(math.prod(context_shape), size)
-            nn.init.normal_(self.linear.weight, std=std / math.sqrt(math.prod(context_shape)))
+            self.linear = nn.Linear(math.prod(context_shape), len(start))
+            nn.init.zeros_(self.linear.weight)
             with torch.no_grad():
                 self.linear.bias.copy_(start)
 

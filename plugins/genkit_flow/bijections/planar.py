@@ -28,7 +28,7 @@ class Planar(Bijection):
     function, of first order only.
 
     The constraint is kept as the paper keeps it, :math:`\hat u = u + (m(w^\top u) - w^\top u)\, w / \lVert w \rVert^2`,
-    but with :math:`m(v) = \mathrm{softplus}(v + \ln(e - 1)) - 1`, for which :math:`u = 0` is the identity.
+    but with :math:`m(v) = \mathrm{softplus}(v + \ln(e - 1)) - 1`, for which :math:`u = 0`, the start, is the identity.
     Where there is a context, :math:`u`, :math:`w` and :math:`b` are linear in it.
 
     Args:
@@ -44,7 +44,8 @@ class Planar(Bijection):
     def __init__(self, shape: Shape, context_shape: Shape | None, /, *, solve: bool = True) -> None:
         super().__init__(shape, context_shape)
         self.size = math.prod(shape)
-        self.numbers = Numbers(2 * self.size + 1, context_shape)
+        direction = torch.randn(self.size) / math.sqrt(self.size)
+        self.numbers = Numbers(torch.cat([direction, torch.zeros(self.size + 1)]), context_shape)
         self.solve = solve
 
     @property

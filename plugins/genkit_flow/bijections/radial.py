@@ -20,8 +20,9 @@ class Radial(Bijection):
     .. math:: x = z + \frac{\beta}{\alpha + r} (z - z_0), \qquad r = \lVert z - z_0 \rVert, \qquad \beta > -\alpha
 
     The way back is in closed form too: the radius solves a quadratic equation. The constraint is kept by
-    :math:`\beta = \alpha\, (\mathrm{softplus}(\hat\beta + \ln(e - 1)) - 1)`, for which :math:`\hat\beta = 0` is the
-    identity. Where there is a context, :math:`z_0`, :math:`\ln \alpha` and :math:`\hat\beta` are linear in it.
+    :math:`\beta = \alpha\, (\mathrm{softplus}(\hat\beta + \ln(e - 1)) - 1)`, for which :math:`\hat\beta = 0`, where it
+    starts, is the identity. Where there is a context, :math:`z_0`, :math:`\ln \alpha` and :math:`\hat\beta` are linear
+    in it.
 
     References:
         Rezende and Mohamed: Variational Inference with Normalizing Flows, ICML 2015, arXiv 1505.05770, equations 14, 15
@@ -31,7 +32,7 @@ class Radial(Bijection):
     def __init__(self, shape: Shape, context_shape: Shape | None, /) -> None:
         super().__init__(shape, context_shape)
         self.size = math.prod(shape)
-        self.numbers = Numbers(self.size + 2, context_shape)
+        self.numbers = Numbers(torch.cat([torch.randn(self.size), torch.zeros(2)]), context_shape)
 
     def _theta(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
         r""":math:`x - z_0`, its length, :math:`\alpha` and :math:`\alpha + \beta`, the last three (B, 1)."""

@@ -258,6 +258,16 @@ def test_temperature_narrows_the_base():
 # ---- the start ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", [name for name in FLOWS if name != "invertible_linear"])
+@pytest.mark.parametrize("context_shape", [None, (3,)])
+def test_flows_start_as_the_identity(name, context_shape):
+    chain = Chain([factory("bijection", node) for node in FLOWS[name] if node != "permutation"], (2,), context_shape)
+    z, context = 2 * torch.randn(50, 2), None if context_shape is None else torch.randn(50, *context_shape)
+    x, log_det = chain.inverse(z, context)
+    assert torch.allclose(x, z, atol=1e-5)
+    assert log_det.abs().max() < 1e-5
+
+
 def test_actnorm_starts_from_the_first_batch():
     model = flow(["actnorm", COUPLING, "actnorm"], shake=0)
     x = 3 * torch.randn(500, 2) + torch.tensor([5.0, -7.0])
