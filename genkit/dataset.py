@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -143,7 +143,12 @@ class HasEnergy(ABC):
     r"""What a dataset can do whose density is known, perhaps only up to a constant.
 
     .. math:: p(x) = e^{-U(x)} / Z
+
+    Attributes:
+        finite_energy: Whether the energy is finite everywhere, so that it can teach a model whose samples go anywhere.
     """
+
+    finite_energy: ClassVar[bool] = True
 
     @abstractmethod
     def energy(self, x: Tensor) -> Tensor:

@@ -63,8 +63,20 @@ class KeepsWatch(ABC):
     """
 
     @abstractmethod
+    def close(self, sound: Tensor) -> None:
+        """Told after each step whether all its figures were finite, bool with shape :math:`()`.
+
+        Once they were not, whatever is computed later is a consequence: nothing more must be noticed.
+        """
+
+    @abstractmethod
     def complaint(self) -> str:
         """What went wrong first, as the end of a sentence; empty if nothing did."""
+
+
+def watchers(*owners: nn.Module) -> list[KeepsWatch]:
+    """All modules of some owners that keep watch."""
+    return [module for owner in owners for module in owner.modules() if isinstance(module, KeepsWatch)]
 
 
 def complaints(*owners: nn.Module) -> list[str]:

@@ -100,7 +100,7 @@ IN_FILE = [
     ),
     (
         ("- {use: affine_coupling}", "- {use: split, bijections: []}"),
-        "flow.yaml:8: model.bijections.1.bijections: ",
+        "flow.yaml:8: model.bijections.1.bijections: Value should have at least 1 item",
     ),
     (
         ("- {use: affine_coupling}", "- {use: squeeze}"),
@@ -149,10 +149,31 @@ def test_discrete_data_without_a_dequantizer_is_refused():
 
 
 @pytest.mark.usefixtures("folder")
-def test_reverse_kl_needs_an_energy():
-    message = said("validate", ("moons", "pinwheel"), ("{use: maximum_likelihood}", "{use: reverse_kl}"))
-    assert "flow.yaml:9: objective: reverse_kl:" in message
-    assert "moons" in message
+@pytest.mark.parametrize("data", ["pinwheel", "checkerboard"])
+def test_reverse_kl_needs_an_energy_that_is_finite(data):
+    message = said("validate", ("moons", data), ("{use: maximum_likelihood}", "{use: reverse_kl}"))
+    assert "flow.yaml:9: objective: reverse_kl: needs data whose energy is known and finite everywhere" in message
+    assert "datasets that would do: circles, energy, mixture, moons, rings" in message
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_part_of_a_sum_that_does_not_fit_the_data_is_named():
+    parts = "objective:\n  use: sum\n  parts:\n    fit: {use: reverse_kl}"
+    message = said("validate", ("moons", "pinwheel"), ("objective: {use: maximum_likelihood}", parts))
+    assert "flow.yaml:12: objective.parts.fit: reverse_kl: needs data whose energy is known" in message
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_with_nothing_to_train_is_refused():
+    message = said("validate", ("- {use: affine_coupling}", "- {use: permutation}"))
+    assert "flow.yaml:3: model: maximum_likelihood gives player 'model' nothing to move" in message
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_loss_that_is_infinite_for_another_reason_blames_no_layer():
+    message = said("run", ("base: {use: standard_normal}", "base: {use: normal, scale: 1.0e-25}"))
+    assert "step 1: term 'loss' of turn 'model' is inf" in message
+    assert "log-determinant" not in message
 
 
 @pytest.mark.usefixtures("folder")

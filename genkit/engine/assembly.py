@@ -163,6 +163,10 @@ def check_names(recipe: Recipe, parts: Parts) -> None:
         PluginError: The objective gives two turns one name.
     """
     players = parts.objective.players(parts.model)
+    idle = [name for name, own in players.items() if not own]
+    if idle:
+        what = f"{recipe.objective.name} gives player {idle[0]!r} nothing to move: no part of it is trained"
+        raise RecipeError([Problem("model", what, recipe.place("model"))])
     turns = [turn.name for turn in parts.objective.turns(parts.model)]
     if len(set(turns)) < len(turns):
         raise PluginError(f"{recipe.objective.name}: two of its turns share a name: {', '.join(turns)}")

@@ -33,7 +33,7 @@ from genkit.engine.step import TrainStep
 from genkit.engine.stop import StopRequest
 from genkit.errors import GenkitError, TrainingDiverged
 from genkit.events import CheckpointWritten, EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
-from genkit.model import complaints
+from genkit.model import complaints, watchers
 from genkit.objective import Progress
 from genkit.units import bits_per_dim
 
@@ -77,6 +77,7 @@ class Trainer:
             clip_norm=train.clip_norm,
             precision=train.precision,
             after=None if self.ema is None else self.ema.update,
+            watchers=watchers(model, assembly.parts.objective),
         )
         self.judged_model = model if self.ema is None else self.ema.model
         self.judge = Judge(assembly, self.judged_model, folder.images)

@@ -11,6 +11,7 @@ from genkit.dataset import Batch
 from genkit.engine.device import Precision, autocast
 from genkit.engine.player import Player
 from genkit.errors import GenkitError
+from genkit.model import KeepsWatch
 from genkit.objective import Loss, Progress, Turn
 
 Clip = float | Mapping[str, float] | None
@@ -27,6 +28,7 @@ class TrainStep:
         clip_norm: Largest gradient norm, for all turns or by turn.
         precision: Arithmetic of the losses.
         after: Called when the step is over, for moving averages.
+        watchers: Who is told whether a step's figures were finite.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class TrainStep:
         clip_norm: Clip = None,
         precision: Precision = "fp32",
         after: Callable[[], None] | None = None,
+        watchers: Sequence[KeepsWatch] = (),
     ) -> None:
         self.turns = turns
         self.players = players
@@ -46,6 +49,7 @@ class TrainStep:
         self.accumulate = accumulate
         self.precision: Precision = precision
         self.after = after
+        self.watchers = tuple(watchers)
         self.names: tuple[str, ...] = ()
         self._clip = {
             turn.name: clip_norm.get(turn.name) if isinstance(clip_norm, Mapping) else clip_norm for turn in turns
@@ -71,7 +75,12 @@ class TrainStep:
         if self.after is not None:
             self.after()
         self.names = tuple(figures)
-        return torch.stack([value.float() for value in figures.values()])
+        row = torch.stack([value.float() for value in figures.values()])
+        if self.watchers:
+            sound = torch.isfinite(row).all()
+            for watcher in self.watchers:
+                watcher.close(sound)
+        return row
 
     def _move(self, turn: Turn, micro_batches: Sequence[Batch], progress: Progress) -> dict[str, Tensor]:
         """One move: gradients of every micro-batch, clipped, and the optimizer's step."""

@@ -67,6 +67,10 @@ class Bijection(Component, nn.Module, kind="bijection"):
         """The only way that it goes; ``None`` if it goes both."""
         return None
 
+    def why_one_way(self) -> str:
+        """What within it goes only one way; empty if that is itself, or nothing."""
+        return ""
+
     def start(self, x: Tensor, context: Tensor | None = None) -> None:
         """Sees the first batch of its inputs once, before anything is trained."""
 

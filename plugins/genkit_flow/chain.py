@@ -30,6 +30,7 @@ class Chain(nn.Module, KeepsWatch):
     """
 
     first_bad: Tensor
+    open: Tensor
 
     def __init__(
         self, bijections: Sequence[Factory[Bijection]], shape: Shape, context_shape: Shape | None = None
@@ -43,6 +44,7 @@ class Chain(nn.Module, KeepsWatch):
             self.out_shape = steps[-1].out_shape
         self.steps = nn.ModuleList(steps)
         self.register_buffer("first_bad", torch.tensor(-1), persistent=False)
+        self.register_buffer("open", torch.tensor(True), persistent=False)
         self._refuse_opposite_ways()
 
     def each(self) -> list[Bijection]:
@@ -64,9 +66,14 @@ class Chain(nn.Module, KeepsWatch):
 
     def why_one_way(self) -> str:
         """The reason why the other way is closed, for who needs it."""
-        goes, stays = ("data to latents", "back") if self.one_way == "forward" else ("latents to data", "back")
-        index, name = next((i, n) for i, (n, s) in enumerate(zip(self.names, self.each(), strict=True)) if s.one_way)
-        return f"bijection {index} ({name}) goes only from {goes}, not {stays}"
+        goes = "data to latents" if self.one_way == "forward" else "latents to data"
+        index, step = next((index, step) for index, step in enumerate(self.each()) if step.one_way)
+        place = f"bijection {index} ({self.names[index]})"
+        return (
+            f"{step.why_one_way()}, within {place}"
+            if step.why_one_way()
+            else f"{place} goes only from {goes}, not back"
+        )
 
     @torch.no_grad()
     def start(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -104,8 +111,12 @@ class Chain(nn.Module, KeepsWatch):
         bad = ~torch.isfinite(log_dets).all(1)  # (L,)
         place = bad.int().argmax()
         index = place if order[0] <= order[-1] else len(order) - 1 - place
-        first = torch.where(bad.any() & (self.first_bad < 0), index, self.first_bad)
+        first = torch.where(bad.any() & (self.first_bad < 0) & self.open, index, self.first_bad)
         self.first_bad.copy_(first)
+
+    def close(self, sound: Tensor) -> None:
+        """Notes nothing any more after a step whose figures were not finite."""
+        self.open.logical_and_(sound)
 
     def complaint(self) -> str:
         """Whose log-determinant was not finite."""

@@ -142,6 +142,9 @@ class MADE(nn.Module):
 
     .. math:: \theta_i = \theta_i(x_1, \dots, x_{i-1}, c)
 
+    The degrees of hidden units are spread evenly. Layers of fewer than :math:`D - 1` units leave out some of the
+    elements right before each: give a long vector wide layers.
+
     Args:
         size: Elements, :math:`D`.
         context_shape: The shape of the context :math:`c`, which everything depends on, if there is one.
@@ -166,8 +169,9 @@ class MADE(nn.Module):
     ) -> None:
         super().__init__()
         order = torch.arange(1, size + 1).flip(0) if flip else torch.arange(1, size + 1)
-        # a hidden unit of degree d sees elements 1 to d; degree 0 sees the context alone
-        degrees = [order, *(torch.arange(width) % max(size - 1, 1) + min(size - 1, 1) for width in hidden_dims)]
+        # a hidden unit of degree d sees elements 1 to d; degree 0 sees the context alone, which the first element needs
+        lowest = 0 if context_shape is not None else min(size - 1, 1)
+        degrees = [order, *(torch.linspace(lowest, size - 1, width).round() for width in hidden_dims)]
         masks = [after[:, None] >= before for before, after in itertools.pairwise(degrees)]
         masks.append((order[:, None] > degrees[-1]).repeat(num_parameters, 1))
         self.num_parameters = num_parameters
@@ -175,7 +179,8 @@ class MADE(nn.Module):
         width = self.layers[0].out_features
         self.context = None if context_shape is None else nn.Linear(math.prod(context_shape), width, bias=False)
         if zero_start:
-            for parameter in self.layers[-1].parameters():
+            into_output = [self.layers[-1], *([] if hidden_dims or self.context is None else [self.context])]
+            for parameter in (parameter for layer in into_output for parameter in layer.parameters()):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:

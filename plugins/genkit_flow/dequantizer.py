@@ -47,6 +47,12 @@ class Dequantizer(Component, nn.Module, kind="dequantizer"):
             :math:`y` with the same shape, and :math:`-D \log L - \log q(u \mid x)` in nats with shape :math:`(B,)`.
         """
 
+    def within_cell(self, x: Tensor, u: Tensor) -> Tensor:
+        """The continuous values of noise, never at the upper end of their cells, where rounding can take them."""
+        index = self.index(x)
+        upper = (index + 1) / self.levels * (1 - 4 * torch.finfo(x.dtype).eps)
+        return torch.minimum((index + u) / self.levels, upper)
+
     def centre(self, x: Tensor) -> Tensor:
         """The middle of each value's cell."""
         return (self.index(x) + 0.5) / self.levels
@@ -79,4 +85,4 @@ def refuse_continuous(name: str, spec: DataSpec) -> None:
 
 def straight_through(y: Tensor, x: Tensor) -> Tensor:
     """The values of :math:`x` with the gradients of :math:`y`, from which they were rounded."""
-    return y + (x - y).detach() if y.requires_grad and torch.is_grad_enabled() else x
+    return x.detach() + (y - y.detach()) if y.requires_grad and torch.is_grad_enabled() else x

@@ -21,6 +21,7 @@ from genkit import (
     SamplesDifferentiably,
     SamplesWithLogProb,
     Shape,
+    refuse_context,
     use,
 )
 from genkit_flow.bijections.multiscale import Bijections
@@ -135,8 +136,9 @@ class Flow(GenerativeModel, Encodes, Decodes, HasLogProb, SamplesWithLogProb, In
         return self.dequantizer.centre(x)
 
     def to_latent(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Through the bijections."""
-        return self.chain(y, context)
+        """Through the bijections; a context is refused, since they were built without."""
+        refuse_context(self, context)
+        return self.chain(y)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The latent of the middle of each value's cell."""
@@ -175,8 +177,9 @@ class Flow(GenerativeModel, Encodes, Decodes, HasLogProb, SamplesWithLogProb, In
         return self.base.sample(num_samples, context, temperature)
 
     def from_latent(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Back through the bijections."""
-        return self.chain.inverse(z, context)
+        """Back through the bijections; a context is refused, since they were built without."""
+        refuse_context(self, context)
+        return self.chain.inverse(z)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """The data that latents stand for, on its levels where it is discrete."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from genkit import Evaluator, Figure, GenerativeModel, SplitName, Subject, first_batch
 from genkit_flow.flow import Invertible
@@ -32,7 +33,7 @@ class RoundTrip(Evaluator):
         /,
         *,
         num_examples: PositiveInt = 500,
-        splits: Sequence[SplitName] = ("validation", "test"),
+        splits: Annotated[Sequence[SplitName], Field(min_length=1)] = ("validation", "test"),
     ) -> None:
         self.num_examples = num_examples
         self._splits = tuple(splits)

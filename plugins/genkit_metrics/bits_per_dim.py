@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from genkit import (
@@ -46,7 +47,7 @@ class BitsPerDim(Evaluator):
         /,
         *,
         num_samples: PositiveInt = 1,
-        splits: Sequence[SplitName] = ("validation", "test"),
+        splits: Annotated[Sequence[SplitName], Field(min_length=1)] = ("validation", "test"),
     ) -> None:
         self.num_samples = num_samples
         self._splits = tuple(splits)

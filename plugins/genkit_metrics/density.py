@@ -9,7 +9,7 @@ from typing import Annotated
 
 import torch
 from matplotlib.axes import Axes
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from genkit import (
@@ -60,7 +60,7 @@ class Density(Evaluator):
         /,
         *,
         grid: Annotated[int, Field(ge=2)] = 100,
-        extent: PositiveFloat | None = None,
+        extent: Annotated[float, Field(gt=0, le=1e6)] | None = None,
         num_samples: PositiveInt = 2000,
         size: PositiveInt = 480,
     ) -> None:

@@ -59,10 +59,8 @@ class Interpolation(Evaluator):
     ) -> None:
         model.spec.need_images("interpolation")
         if between == "data" and lacking(model, (Encodes,)):
-            raise ValueError(
-                f"interpolation between data needs a model that encodes, which {type(model).__name__} does not; "
-                "between: prior would do"
-            )
+            reason = model.withheld.get(Encodes, f"{type(model).__name__} does not")
+            raise ValueError(f"between: data needs a model that encodes: {reason}; between: prior would do")
         self.pairs = pairs
         self.steps = steps
         self.path: Path = path

@@ -53,10 +53,11 @@ class ReverseKL(Objective):
         Raises:
             ValueError: The dataset has none.
         """
-        if not isinstance(dataset, HasEnergy):
+        if not isinstance(dataset, HasEnergy) or not dataset.finite_energy:
+            able = ", ".join(with_energy()) or "none that is installed"
             raise ValueError(
-                f"needs data whose energy is known, which {type(dataset).__name__} does not have; datasets that have "
-                f"it: {', '.join(with_energy()) or 'none that is installed'}"
+                "needs data whose energy is known and finite everywhere, which that of "
+                f"{type(dataset).__name__} is not; datasets that would do: {able}"
             )
         self.target = dataset
 
@@ -89,5 +90,6 @@ class ReverseKL(Objective):
 
 
 def with_energy() -> list[str]:
-    """The names of the installed datasets whose energy is known."""
-    return [r.name for r in installed().components("dataset") if issubclass(r.load(), HasEnergy)]
+    """The names of the installed datasets whose energy is known and finite everywhere."""
+    classes = {r.name: r.load() for r in installed().components("dataset")}
+    return [name for name, cls in classes.items() if issubclass(cls, HasEnergy) and cls.finite_energy]

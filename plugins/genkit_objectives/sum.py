@@ -11,7 +11,8 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from genkit import Batch, Dataset, Factory, GenerativeModel, Loss, Objective, Progress, Turn
+from genkit import Batch, Dataset, Factory, GenerativeModel, Loss, Objective, Progress, RecipeError, Turn
+from genkit.errors import Problem
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Place = tuple[str, int]  # a player, and its how-manieth turn in a step
@@ -59,6 +60,7 @@ class Sum(Objective):
         if unknown:
             raise ValueError(f"weights name {', '.join(unknown)}, but the parts are {', '.join(parts)}")
         self.parts = nn.ModuleDict()
+        self._factories = dict(parts)
         for name, part in parts.items():
             built = part(model)
             try:
@@ -78,8 +80,12 @@ class Sum(Objective):
 
     def prepare(self, dataset: Dataset) -> None:
         """Shows every part the dataset."""
-        for part in self._each().values():
-            part.prepare(dataset)
+        for name, part in self._each().items():
+            factory = self._factories[name]
+            try:
+                part.prepare(dataset)
+            except ValueError as error:
+                raise RecipeError([Problem(factory.path, f"{factory.name}: {error}", factory.location)]) from error
 
     def start(self, model: GenerativeModel, x: Tensor) -> None:
         """Shows every part the first batch."""

@@ -47,7 +47,7 @@ class StandardNormal(Prior):
 
     def sample(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Draws from a normal with the temperature as standard deviation."""
-        return temperature * torch.randn(num_samples, *self.mean.shape, device=self.mean.device)
+        return temperature * torch.randn(num_samples, *self.mean.shape, device=self.mean.device, dtype=self.mean.dtype)
 
 
 class Uniform(Prior):
@@ -69,5 +69,5 @@ class Uniform(Prior):
 
     def sample(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Draws from an interval that the temperature narrows."""
-        unit = torch.rand(num_samples, *self.bound.shape, device=self.bound.device)
+        unit = torch.rand(num_samples, *self.bound.shape, device=self.bound.device, dtype=self.bound.dtype)
         return temperature * (2 * unit - 1)

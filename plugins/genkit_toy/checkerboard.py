@@ -38,6 +38,8 @@ class Checkerboard(KnownDensity):
         [3.465735912322998, inf]
     """
 
+    finite_energy = False
+
     def __init__(
         self,
         *,

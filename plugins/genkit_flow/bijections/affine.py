@@ -58,8 +58,8 @@ class Actnorm(Bijection):
     .. math:: z = (x + b)\, e^s
 
     The start gives each channel of an image, or each element of a vector, mean 0 and variance 1 on the first batch of
-    training data; from there on :math:`b` and :math:`s` are trained like any other parameters. In a posterior or a
-    dequantizer, which see no data first, it starts as the identity.
+    training data; from there on :math:`b` and :math:`s` are trained like any other parameters. In a prior, a posterior
+    or a dequantizer, which see no data first, it starts as the identity.
 
     References:
         Kingma and Dhariwal: Glow, NeurIPS 2018, arXiv 1807.03039, section 3.1.
@@ -75,8 +75,9 @@ class Actnorm(Bijection):
         """Takes mean and spread of the first batch."""
         channels = x.transpose(0, 1).flatten(1)  # (C, B * positions)
         self.bias.copy_(-channels.mean(1).view_as(self.bias))
-        spread = channels.std(1, correction=0).clamp(min=1e-6)  # a channel may be constant
-        self.log_scale.copy_(-spread.log().view_as(self.log_scale))
+        spread = channels.std(1, correction=0)
+        known = torch.where(spread > 1e-6, spread, 1)  # a channel may be constant, and a batch a single example
+        self.log_scale.copy_(-known.log().view_as(self.log_scale))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Shifts, then scales."""
@@ -93,7 +94,7 @@ class Logit(Bijection):
     .. math:: z = \mathrm{logit}(\alpha + (1 - 2 \alpha)\, x)
 
     Args:
-        alpha: What keeps the ends of the interval away from infinity.
+        alpha: What keeps the ends of the interval away from infinity; less than 1e-7 is lost on float32.
 
     References:
         Dinh, Sohl-Dickstein and Bengio: Density estimation using Real NVP, ICLR 2017, arXiv 1605.08803, section 4.1.
@@ -106,7 +107,7 @@ class Logit(Bijection):
         context_shape: Shape | None,
         /,
         *,
-        alpha: Annotated[float, Field(gt=0, lt=0.5)] = 1e-5,
+        alpha: Annotated[float, Field(ge=1e-7, lt=0.5)] = 1e-5,
     ) -> None:
         super().__init__(shape, context_shape)
         self.alpha = alpha

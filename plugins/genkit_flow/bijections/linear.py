@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -75,13 +74,11 @@ class Permutation(Bijection):
     """A fixed order of the channels of an image, or of the elements of a vector.
 
     Args:
-        order: "reversed", or "random" as drawn from ``order_seed``.
-        order_seed: Where a random order is drawn from.
+        order: "reversed", or "random": any other than the given one, drawn with the model's start.
     """
 
     examples = ({}, {"order": "random"})
     places: Tensor
-    back: Tensor
 
     def __init__(
         self,
@@ -90,15 +87,13 @@ class Permutation(Bijection):
         /,
         *,
         order: Literal["reversed", "random"] = "reversed",
-        order_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(shape, context_shape)
-        generator = torch.Generator("cpu").manual_seed(order_seed)
-        places = torch.arange(shape[0]).flip(0)
-        if order == "random":
-            places = torch.randperm(shape[0], generator=generator, device="cpu")
-        self.register_buffer("places", places, persistent=False)
-        self.register_buffer("back", places.argsort(), persistent=False)
+        given = torch.arange(shape[0], device="cpu")
+        places = given.flip(0) if order == "reversed" else torch.randperm(shape[0], device="cpu")
+        while order == "random" and shape[0] > 1 and torch.equal(places, given):
+            places = torch.randperm(shape[0], device="cpu")
+        self.register_buffer("places", places)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Takes the elements in the new order."""
@@ -106,4 +101,4 @@ class Permutation(Bijection):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Puts them back."""
-        return z[:, self.back], z.new_zeros(len(z))
+        return z[:, self.places.argsort()], z.new_zeros(len(z))

@@ -85,6 +85,10 @@ class Split(Bijection):
         """As what is within."""
         return self.chain.one_way
 
+    def why_one_way(self) -> str:
+        """What within it is."""
+        return self.chain.why_one_way() if self.one_way else ""
+
     def start(self, x: Tensor, context: Tensor | None = None) -> None:
         """Shows what is within its half."""
         self.chain.start(x.chunk(2, dim=1)[1], context)
@@ -127,6 +131,10 @@ class Repeat(Bijection):
     def one_way(self) -> Way | None:
         """As what is within."""
         return self.chain.one_way
+
+    def why_one_way(self) -> str:
+        """What within it is."""
+        return self.chain.why_one_way() if self.one_way else ""
 
     def start(self, x: Tensor, context: Tensor | None = None) -> None:
         """Shows each its input."""

@@ -57,8 +57,7 @@ class Radial(Bijection):
         root = (half.square() + alpha * length).sqrt()
         # of two forms the one whose terms have one sign
         radius = torch.where(half > 0, alpha * length / (half.clamp(min=0) + root), root - half)
-        beta = total - alpha
-        z = x.flatten(1) - beta / (alpha + radius + beta) * arrow
+        z = x.flatten(1) - (total - alpha) / (total + radius) * arrow
         return z.view_as(x), -self._log_det(radius, alpha, total)
 
     def _log_det(self, radius: Tensor, alpha: Tensor, total: Tensor) -> Tensor:

@@ -28,5 +28,4 @@ class UniformDequantizer(Dequantizer):
 
     def dequantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Draws the noise."""
-        y = (self.index(x) + torch.rand_like(x)) / self.levels
-        return y, x.new_full((len(x),), -self.log_cells)
+        return self.within_cell(x, torch.rand_like(x)), x.new_full((len(x),), -self.log_cells)

@@ -57,9 +57,8 @@ class VariationalDequantizer(Dequantizer):
         v = torch.rand_like(x).clamp(self.tiny, 1 - self.tiny).logit()
         log_q = -_log_slopes(v)  # of the uniform numbers, on the way to logistic ones
         w, log_det = self.chain.inverse(v.view(len(x), *self.chain.out_shape), 2 * x - 1)
-        u = torch.sigmoid(w).clamp(max=1 - self.tiny)
         log_q = log_q.neg() - log_det - _log_slopes(w)
-        return (self.index(x) + u) / self.levels, -self.log_cells - log_q
+        return self.within_cell(x, torch.sigmoid(w)), -self.log_cells - log_q
 
 
 def _log_slopes(v: Tensor) -> Tensor:

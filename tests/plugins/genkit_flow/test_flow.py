@@ -135,12 +135,12 @@ def test_an_affine_flow_is_the_normal_of_torch():
 def test_logit_and_affine_are_those_of_torch():
     """Without alpha's ends the flow is a logistic-normal distribution."""
     model = flow(
-        [{"use": "logit", "alpha": 1e-9}, {"use": "affine", "scale": 2.0, "shift": 0.5}], LINE, shake=0
+        [{"use": "logit", "alpha": 1e-7}, {"use": "affine", "scale": 2.0, "shift": 0.5}], LINE, shake=0
     ).double()
     steps = [transforms.AffineTransform(-0.25, 0.5), transforms.SigmoidTransform()]
     expected = TransformedDistribution(Normal(torch.zeros(1).double(), torch.ones(1).double()), steps)
     x = torch.linspace(0.02, 0.98, 25, dtype=torch.float64).unsqueeze(1)
-    assert torch.allclose(model.log_prob(x).nats, expected.log_prob(x).squeeze(1), atol=1e-6)
+    assert torch.allclose(model.log_prob(x).nats, expected.log_prob(x).squeeze(1), atol=1e-4)
 
 
 # ---- likelihoods say what they are ------------------------------------------------------------------------------
@@ -229,12 +229,11 @@ def test_mixed_precision_touches_networks_only(name):
 @pytest.mark.parametrize("name", FLOWS)
 def test_samples_have_the_density_they_are_said_to_have(name):
     model = flow(FLOWS[name]).double()
-    base = model.base.double()
+    model.base.double()
     with torch.no_grad():
         x, log_prob = model.rsample_with_log_prob(200)
         assert torch.allclose(model.log_prob(x).nats, log_prob, atol=1e-6)
         assert torch.allclose(model.decode(model.encode(x)), x, atol=1e-7)
-    assert base is model.base
 
 
 def test_discrete_samples_lie_on_the_levels_and_carry_gradients():
@@ -280,6 +279,60 @@ def test_actnorm_starts_from_the_first_batch():
 HALVES = {"use": "affine_coupling", "mask": "channel"}
 
 
+@pytest.mark.parametrize("name", ["masked_autoregressive", "inverse_autoregressive"])
+@pytest.mark.parametrize(("dims", "hidden_dims"), [(1, [16]), (2, [16]), (5, [16]), (5, []), (12, [4]), (40, [16, 16])])
+def test_every_element_sees_the_context_and_those_far_before_it(name, dims, hidden_dims):
+    node = {"use": name, "hidden_dims": hidden_dims, "zero_start": False}
+    bijection = factory("bijection", node)((dims,), (3,)).double()
+    x, context = torch.randn(1, dims, dtype=torch.float64), torch.randn(1, 3, dtype=torch.float64)
+    at_once = bijection if name == "masked_autoregressive" else bijection.inverse
+    moved = at_once(x, context)[0] - at_once(x, context + 1)[0]
+    assert (moved.abs() > 1e-6).all()
+    jacobian = torch.autograd.functional.jacobian(lambda v: at_once(v, context)[0], x)[0, :, 0]
+    assert torch.equal(jacobian.triu(1), torch.zeros_like(jacobian))
+    if dims > 1:
+        assert (jacobian[-1, : dims // 2].abs() > 0).all()
+        assert (jacobian.tril(-1).abs().sum(1)[dims // 2 :] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["masked_autoregressive", "inverse_autoregressive"])
+def test_autoregressive_flows_without_hidden_layers_start_as_the_identity(name):
+    bijection = factory("bijection", {"use": name, "hidden_dims": []})((4,), (3,))
+    x, context = torch.randn(6, 4), torch.randn(6, 3)
+    assert torch.allclose(bijection.inverse(x, context)[0], x, atol=1e-6)
+
+
+def test_a_random_order_is_never_the_given_one():
+    for seed in range(20):
+        torch.manual_seed(seed)
+        assert factory("bijection", {"use": "permutation", "order": "random"})((2,), None).places.tolist() == [1, 0]
+
+
+def test_actnorm_leaves_the_scale_of_what_does_not_vary():
+    model = flow(["actnorm"], shake=0)
+    model.start(torch.tensor([[3.0, -2.0]]))
+    assert model.encode(torch.tensor([[4.0, -2.0]])).tolist() == [[1.0, 0.0]]
+
+
+def test_a_context_is_refused():
+    model = flow(FLOWS["planar"])
+    for call in (model.log_prob, model.encode, model.decode):
+        with pytest.raises(ValueError, match="cannot be conditioned"):
+            call(torch.zeros(2, 2), torch.zeros(2, 3))
+
+
+def test_noise_never_reaches_the_next_level(monkeypatch):
+    """The largest noise there is, on every level: it stays in its cell."""
+    monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, 1 - 2**-24))
+    for levels in (2, 5, 100, 256):
+        spec = genkit.DataSpec((levels,), levels=levels)
+        dequantizer = genkit.build("dequantizer", "uniform", spec)
+        x = (torch.arange(levels).float() / (levels - 1)).unsqueeze(0)
+        y = dequantizer.dequantize(x)[0]
+        assert y.max() < 1
+        assert torch.equal(dequantizer.index(dequantizer.quantize(y)), dequantizer.index(x))
+
+
 # ---- refused -------------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +371,11 @@ def test_a_one_way_flow_says_what_it_cannot_do():
     assert lacking(flow(["planar"]), (HasLogProb, Invertible)) == []
     with pytest.raises(NotImplementedError, match="goes only from latents to data"):
         model.log_prob(torch.zeros(1, 2))
+    nested = flow([{"use": "repeat", "bijections": ["affine", {"use": "planar", "solve": False}]}])
+    assert (
+        "bijection 1 (planar) goes only from latents to data, not back, within bijection 0 (repeat)"
+        in (nested.withheld[HasLogProb])
+    )
 
 
 class OneWay(Cube):
@@ -384,6 +442,18 @@ def test_a_chain_names_whose_log_det_was_first_not_finite():
     assert genkit.model.complaints(model) == [expected]
     model.log_prob(torch.zeros(2, 2))
     assert genkit.model.complaints(model) == [expected]  # the first time is remembered
+
+
+def test_after_a_step_that_was_not_sound_nothing_more_is_noted():
+    """A loss that is infinite for another reason poisons the parameters: no bijection is to blame for what follows."""
+    explodes = Factory("explodes", {}, Explodes)
+    model = Flow(PLANE, bijections=[explodes], base=factory("prior", "standard_normal"))
+    for watcher in genkit.model.watchers(model):
+        watcher.close(torch.tensor(True))
+        watcher.close(torch.tensor(False))
+        watcher.close(torch.tensor(True))
+    model.log_prob(torch.tensor([[9.0, 0.0]]))
+    assert genkit.model.complaints(model) == []
 
 
 def test_on_the_way_to_data_the_last_bijection_is_the_first():

@@ -158,10 +158,12 @@ def test_data_without_an_energy_is_refused_with_what_would_do(monkeypatch):
     register("unknown", Unknown)
     monkeypatch.setattr(reverse_kl, "installed", lambda: registry)
     objective = genkit.build("objective", "reverse_kl", Gaussian())
-    with pytest.raises(ValueError, match=r"is known, which Unknown does not have; .* it: none that is installed"):
+    with pytest.raises(
+        ValueError, match=r"is known and finite .* that of Unknown is not; .* would do: none that is installed"
+    ):
         objective.prepare(Unknown())
     register("energy", Energy)
-    with pytest.raises(ValueError, match=r"is known, which Unknown does not have; .* it: energy$"):
+    with pytest.raises(ValueError, match=r"that of Unknown is not; datasets that would do: energy$"):
         objective.prepare(Unknown())
 
 
