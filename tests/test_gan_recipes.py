@@ -125,8 +125,8 @@ IN_FILE = [
     (
         "samples: {use: sample_grid, rows: 2, columns: 2}",
         "between: {use: interpolation, between: data}",
-        "bad.yaml:16: evaluate.between: interpolation: interpolation between data needs a model that encodes, which "
-        "Generator does not; between: prior would do",
+        "bad.yaml:16: evaluate.between: interpolation: between: data needs a model that encodes: Generator does not; "
+        "between: prior would do",
     ),
     (
         "sampler: {use: prior}",
