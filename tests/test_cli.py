@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import genkit
 from genkit.cli import app
+from genkit.cli.app import narrowed
 from genkit.registry import installed
 
 TINY = """\
@@ -587,3 +588,14 @@ def test_what_must_be_instant_loads_no_torch(folder, words, environment, expecte
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+@pytest.mark.parametrize(
+    ("words", "built"),
+    [(["validate", "r.yaml"], ["validate"]), (["--help"], None), ([], None), (["lst-plugins"], None)],
+)
+def test_only_the_command_that_is_called_is_built(words, built):
+    every = [command.name for command in app.registered_commands]
+    assert len(every) > 5
+    assert [command.name for command in narrowed(words).registered_commands] == (built or every)
+    assert [command.name for command in app.registered_commands] == every

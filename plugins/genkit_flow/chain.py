@@ -69,11 +69,8 @@ class Chain(nn.Module, KeepsWatch):
         goes = "data to latents" if self.one_way == "forward" else "latents to data"
         index, step = next((index, step) for index, step in enumerate(self.each()) if step.one_way)
         place = f"bijection {index} ({self.names[index]})"
-        return (
-            f"{step.why_one_way()}, within {place}"
-            if step.why_one_way()
-            else f"{place} goes only from {goes}, not back"
-        )
+        inner = step.why_one_way()
+        return f"{inner}, within {place}" if inner else f"{place} goes only from {goes}, not back"
 
     @torch.no_grad()
     def start(self, x: Tensor, context: Tensor | None = None) -> None:

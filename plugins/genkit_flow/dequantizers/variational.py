@@ -55,9 +55,8 @@ class VariationalDequantizer(Dequantizer):
     def dequantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Draws the noise from the flow."""
         v = torch.rand_like(x).clamp(self.tiny, 1 - self.tiny).logit()
-        log_q = -_log_slopes(v)  # of the uniform numbers, on the way to logistic ones
         w, log_det = self.chain.inverse(v.view(len(x), *self.chain.out_shape), 2 * x - 1)
-        log_q = log_q.neg() - log_det - _log_slopes(w)
+        log_q = _log_slopes(v) - log_det - _log_slopes(w)
         return self.within_cell(x, torch.sigmoid(w)), -self.log_cells - log_q
 
 
