@@ -43,6 +43,16 @@ def test_a_context_is_used_wherever_something_is_conditioned(name):
         assert same is (name in fixed)
 
 
+@pytest.mark.parametrize(("build", "shape", "context_shape"), CASES)
+def test_second_derivatives_are_those_of_finite_differences(build, shape, context_shape):
+    bijection, z, context = far_from_start(build, shape, context_shape)
+    inverse, forward = (lambda v: bijection.inverse(v, context)), (lambda v: bijection(v, context))
+    ways = {"inverse": [inverse], "forward": [forward], None: [inverse, forward]}[bijection.one_way]
+    for way in ways:
+        inputs = inverse(z)[0] if way is forward and len(ways) == 2 else z
+        torch.autograd.gradgradcheck(way, inputs.detach().requires_grad_(), fast_mode=True)
+
+
 # ---- the checks can fail -------------------------------------------------------------------------------------------
 
 
