@@ -132,6 +132,17 @@ def test_validate_gathers_the_problems_of_several_recipes(folder):
     assert [line.split(": ")[0].strip() for line in lines[1:]] == ["bad.yaml:1", "bad.yaml:9", "gone.yaml"]
 
 
+def test_validate_takes_overrides_for_all_of_its_recipes(folder):
+    Path("other.yaml").write_text(TINY)
+    assert succeed("validate", "tiny.yaml", "other.yaml", "train.epochs=2") == "tiny.yaml: ok\nother.yaml: ok\n"
+    said = fail("validate", "tiny.yaml", "other.yaml", "train.epohcs=2")
+    assert said.startswith("command line train.epohcs=2: train.epohcs: there is no such key; did you mean 'epochs'?")
+    assert said.count("epohcs=2") == 1
+    assert fail("validate", "train.epochs=2") == "train.epochs=2: overrides of no recipe; name one before them"
+    Path("a=b.yaml").write_text(TINY)
+    assert succeed("validate", "a=b.yaml") == "a=b.yaml: ok\n"
+
+
 def test_validate_says_what_it_cannot_know_without_the_data(folder):
     Path("mine.yaml").write_text(re.sub("data: .*", "data: {use: image_folder, path: gone, labels: folders}", TINY))
     printed = succeed("validate", "mine.yaml")

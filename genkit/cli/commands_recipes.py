@@ -13,21 +13,30 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]
 
 
 @command("validate")
-def validate(recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipe files.")]) -> None:
+def validate(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE|KEY.PATH=VALUE", help="Recipe files, and overrides for all of them."),
+    ],
+) -> None:
     """Checks recipes: every key, every name, and that the parts fit together. Trains nothing, reads no data."""
     from genkit.engine.assembly import dry_build
-    from genkit.errors import DataError, RecipeError
+    from genkit.errors import DataError, RecipeError, UsageError
     from genkit.recipe import load_recipe
 
+    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
+    recipes = [text for text in arguments if text not in overrides]
+    if not recipes:
+        raise UsageError(f"{' '.join(overrides)}: overrides of no recipe; name one before them")
     failed = []
     for name in recipes:
         try:
-            dry_build(load_recipe(name))
+            dry_build(load_recipe(name, overrides))
             typer.echo(f"{name}: ok")
         except DataError as error:
             typer.echo(f"{name}: every key is right; whether the parts fit shows when the data is there: {error}")
         except RecipeError as error:
-            failed += error.problems
+            failed += [problem for problem in error.problems if problem not in failed]
     if failed:
         raise RecipeError(failed)
 
