@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pydantic import PositiveInt
 from torch import Tensor
@@ -12,11 +12,24 @@ from genkit import Shape
 from genkit_flow.bijection import Bijection
 from genkit_flow.conditioner import MADE, LogScale
 
+Map = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def to_data(z: Tensor, log_scale: Tensor, shift: Tensor) -> Tensor:
+    """Scales, then shifts."""
+    return z * log_scale.exp() + shift
+
+
+def to_latents(x: Tensor, log_scale: Tensor, shift: Tensor) -> Tensor:
+    """Undoes the shift, then the scale."""
+    return (x - shift) * (-log_scale).exp()
+
 
 class Autoregressive(Bijection):
-    r"""Abstract affine autoregressive map :math:`y_i = x_i\, e^{s_i(x_{<i}, c)} + t_i(x_{<i}, c)`.
+    r"""Abstract affine autoregressive map :math:`x_i = z_i\, e^{s_i} + t_i`, whose parameters depend on what is before.
 
-    This way all elements are mapped at once; back they come one after the other, in as many passes as there are.
+    From the side that they depend on, all elements are mapped at once; back they come one after the other, in as many
+    passes as there are.
 
     Args:
         hidden_dims: Widths of the hidden layers of the masked network.
@@ -41,19 +54,19 @@ class Autoregressive(Bijection):
         self.made = MADE(self.size, context_shape, 2, hidden_dims=hidden_dims, flip=flip, zero_start=zero_start)
         self.log_scale = LogScale((self.size,), bounded=bounded)
 
-    def _at_once(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self._theta(x.flatten(1), context)
-        y = x.flatten(1) * log_scale.exp() + shift
-        return y.view_as(x), log_scale.sum(1)
+    def _at_once(self, given: Tensor, context: Tensor | None, apply: Map) -> tuple[Tensor, Tensor]:
+        """What comes out, and the sum of the log-scales."""
+        log_scale, shift = self._theta(given.flatten(1), context)
+        return apply(given.flatten(1), log_scale, shift).view_as(given), log_scale.sum(1)
 
-    def _one_by_one(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _one_by_one(self, given: Tensor, context: Tensor | None, apply: Map) -> tuple[Tensor, Tensor]:
         """After :math:`i` passes the first :math:`i` elements are right, so that the next one's parameters are."""
-        flat = y.flatten(1)
-        x, log_scale = flat, flat
+        flat = given.flatten(1)
+        found, log_scale = flat, flat
         for _ in range(self.size):
-            log_scale, shift = self._theta(x, context)
-            x = (flat - shift) * (-log_scale).exp()
-        return x.view_as(y), -log_scale.sum(1)
+            log_scale, shift = self._theta(found, context)
+            found = apply(flat, log_scale, shift)
+        return found.view_as(given), log_scale.sum(1)
 
     def _theta(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self.made(x, context).unbind(1)
@@ -63,7 +76,7 @@ class Autoregressive(Bijection):
 class MaskedAutoregressive(Autoregressive):
     r"""A masked autoregressive flow: densities at once, samples element by element.
 
-    .. math:: z_i = x_i\, e^{s_i(x_{<i}, c)} + t_i(x_{<i}, c)
+    .. math:: x_i = z_i\, e^{s_i(x_{<i}, c)} + t_i(x_{<i}, c)
 
     Args:
         hidden_dims: Widths of the hidden layers of the masked network.
@@ -73,7 +86,7 @@ class MaskedAutoregressive(Autoregressive):
 
     References:
         Papamakarios, Pavlakou and Murray: Masked Autoregressive Flow for Density Estimation, NeurIPS 2017, arXiv
-        1705.07057, equations 3 and 4 (with the inverse of their scale).
+        1705.07057, equations 3 and 4.
     """
 
     def __init__(
@@ -93,11 +106,12 @@ class MaskedAutoregressive(Autoregressive):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """All elements at once."""
-        return self._at_once(x, context)
+        z, log_det = self._at_once(x, context, to_latents)
+        return z, -log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One element after the other."""
-        return self._one_by_one(z, context)
+        return self._one_by_one(z, context, to_data)
 
 
 class InverseAutoregressive(Autoregressive):
@@ -133,8 +147,9 @@ class InverseAutoregressive(Autoregressive):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One element after the other."""
-        return self._one_by_one(x, context)
+        z, log_det = self._one_by_one(x, context, to_latents)
+        return z, -log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """All elements at once."""
-        return self._at_once(z, context)
+        return self._at_once(z, context, to_data)

@@ -90,7 +90,10 @@ class Coupling(Bijection):
 
 
 class AffineCoupling(Coupling):
-    r"""A coupling that scales and shifts: :math:`z_2 = x_2\, e^{s(x_1)} + t(x_1)`.
+    r"""A coupling that shifts and scales: :math:`z_2 = (x_2 + t(x_1))\, e^{s(x_1)}`.
+
+    The paper scales first. With the shift first, a change of the scale does not move what has been centred, which data
+    far from 0 needs, such as the logits of images.
 
     Args:
         mask: How the input is parted: "alternating" elements of anything read as a vector, the halves of the
@@ -106,7 +109,7 @@ class AffineCoupling(Coupling):
 
     examples = (
         {},
-        {"mask": "channel", "flip": True, "bounded": False},
+        {"mask": "channel", "flip": True, "bounded": False, "conditioner": {"use": "mlp", "hidden_dims": [8]}},
         {"mask": "checkerboard", "conditioner": {"use": "cnn", "channels": 8}, "zero_start": False},
     )
 
@@ -126,14 +129,14 @@ class AffineCoupling(Coupling):
         self.log_scale = LogScale(self.partition.changed_shape, bounded=bounded)
 
     def map(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales, then shifts."""
+        """Shifts, then scales."""
         log_scale, shift = self.log_scale(parameters[:, 0]), parameters[:, 1]
-        return x * log_scale.exp() + shift, log_scale
+        return (x + shift) * log_scale.exp(), log_scale
 
     def map_back(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Undoes the shift, then the scale."""
+        """Undoes the scale, then the shift."""
         log_scale, shift = self.log_scale(parameters[:, 0]), parameters[:, 1]
-        return (z - shift) * (-log_scale).exp(), -log_scale
+        return z * (-log_scale).exp() - shift, -log_scale
 
 
 class AdditiveCoupling(Coupling):

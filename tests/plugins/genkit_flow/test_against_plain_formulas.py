@@ -45,19 +45,19 @@ def board(x, *, flip):
 def checkerboard(weights, x, *, flip):
     mask = board(x, flip=flip)
     log_scale, shift = scale_and_shift(weights, x * (1 - mask))
-    return x * (mask * log_scale).exp() + mask * shift, (mask * log_scale).sum((1, 2, 3))
+    return (x + mask * shift) * (mask * log_scale).exp(), (mask * log_scale).sum((1, 2, 3))
 
 
 def checkerboard_back(weights, z, condition, *, flip):
     mask = board(z, flip=flip)
     log_scale, shift = scale_and_shift(weights, torch.cat([z * (1 - mask), condition], 1))
-    return (z - mask * shift) * (-mask * log_scale).exp(), -(mask * log_scale).sum((1, 2, 3))
+    return z * (-mask * log_scale).exp() - mask * shift, -(mask * log_scale).sum((1, 2, 3))
 
 
 def channels(weights, x, *, flip):
     kept, changed = x.chunk(2, 1)[:: -1 if flip else 1]
     log_scale, shift = scale_and_shift(weights, kept)
-    changed = changed * log_scale.exp() + shift
+    changed = (changed + shift) * log_scale.exp()
     return torch.cat([changed, kept] if flip else [kept, changed], 1), log_scale.sum((1, 2, 3))
 
 

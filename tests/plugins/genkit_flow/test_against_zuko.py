@@ -88,7 +88,8 @@ def test_an_affine_coupling_is_zukos(flip, bounded):
 
     def meta(kept):
         log_scale, shift = ours._theta(kept, None).unbind(1)
-        return affine(ours.log_scale(log_scale), shift)
+        log_scale = ours.log_scale(log_scale)
+        return affine(log_scale, shift * log_scale.exp())  # zuko scales first
 
     mask = torch.arange(DIMS) % 2 == (1 if flip else 0)
     assert_same(ours, CouplingTransform(meta, mask), 2 * torch.randn(64, DIMS, dtype=torch.float64))
@@ -104,19 +105,29 @@ def test_an_additive_coupling_is_zukos():
     assert_same(ours, CouplingTransform(meta, mask), torch.randn(64, DIMS, dtype=torch.float64))
 
 
-def autoregressive(ours):
-    return AutoregressiveTransform(lambda x: affine(*ours._theta(x, None)), passes=DIMS)
+def to_data(ours):
+    return AutoregressiveTransform(lambda z: affine(*ours._theta(z, None)), passes=DIMS)
+
+
+def to_latents(ours):
+    """Zuko scales first."""
+
+    def meta(x):
+        log_scale, shift = ours._theta(x, None)
+        return affine(-log_scale, -shift * (-log_scale).exp())
+
+    return AutoregressiveTransform(meta, passes=DIMS)
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_autoregressive_flows_are_zukos(flip):
     ours = shaken("masked_autoregressive", flip=flip)
-    assert_same(ours, autoregressive(ours), torch.randn(64, DIMS, dtype=torch.float64))
+    assert_same(ours, to_latents(ours), torch.randn(64, DIMS, dtype=torch.float64))
 
 
 def test_an_inverse_autoregressive_flow_is_the_inverse_of_zukos():
     ours = shaken("inverse_autoregressive")
-    theirs, z = autoregressive(ours), torch.randn(64, DIMS, dtype=torch.float64)
+    theirs, z = to_data(ours), torch.randn(64, DIMS, dtype=torch.float64)
     with torch.no_grad():
         x, log_det = ours.inverse(z)
         expected, expected_log_det = theirs.call_and_ladj(z)
@@ -141,7 +152,7 @@ def test_a_whole_flow_has_the_density_of_zukos():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
         first, permutation, second = model.chain.each()
-        steps = [autoregressive(first), PermutationTransform(permutation.places), autoregressive(second)]
+        steps = [to_latents(first), PermutationTransform(permutation.places), to_latents(second)]
         base = Independent(Normal(torch.zeros(DIMS).double(), torch.ones(DIMS).double()), 1)
         theirs = zuko.distributions.NormalizingFlow(ComposedTransform(*steps), base)
         model.base.double()
