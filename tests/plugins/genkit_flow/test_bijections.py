@@ -7,8 +7,10 @@ import torch
 
 from genkit.component import Factory
 from genkit.registry import installed
+from genkit.testing import factory
 from genkit.testing.common import examples
 from genkit_flow.bijection import Bijection
+from genkit_flow.bijections.planar import solve
 from genkit_flow.testing import CHECKS, check_bijection, far_from_start, served
 
 NAMES = installed().names("bijection")
@@ -51,6 +53,32 @@ def test_second_derivatives_are_those_of_finite_differences(build, shape, contex
     for way in ways:
         inputs = inverse(z)[0] if way is forward and len(ways) == 2 else z
         torch.autograd.gradgradcheck(way, inputs.detach().requires_grad_(), fast_mode=True)
+
+
+def test_data_comes_back_through_log_scales_of_twenty():
+    """Far beyond what the contract's check from latents can ask for: there the shift swallows what is scaled down."""
+    build = factory("bijection", {"use": "affine_coupling", "mask": "channel", "flip": True, "bounded": False})
+    largest = 0.0
+    for shape, context_shape in served(build):
+        coupling, x, context = far_from_start(build, shape, context_shape, torch.float32)
+        kept, _ = coupling.partition.part(x)
+        largest = max(largest, coupling._theta(kept, context)[:, 0].abs().max().item())
+        z, log_det = coupling(x, context)
+        back, opposite = coupling.inverse(z, context)
+        assert (back - x).abs().max() < 1e-5 * x.abs().max()
+        assert torch.allclose(log_det, -opposite, rtol=1e-5, atol=1e-3)
+    assert largest > 20
+
+
+def test_third_derivatives_of_planars_root():
+    y = torch.tensor([0.7, -1.3, 2.1], dtype=torch.float64, requires_grad=True)
+    b, slope = torch.tensor([[0.1, -0.4, 0.3], [2.0, 0.3, 5.0]], dtype=torch.float64)
+
+    def second(y):
+        (first,) = torch.autograd.grad(solve(y, b, slope).sum(), y, create_graph=True)
+        return torch.autograd.grad(first.sum(), y, create_graph=True)[0]
+
+    torch.autograd.gradcheck(second, y)
 
 
 # ---- the checks can fail -------------------------------------------------------------------------------------------
