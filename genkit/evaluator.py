@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from torch import Tensor
 
 from genkit.component import Component
 from genkit.dataset import Dataset, DataSpec, DataView, SplitName, Views
@@ -126,6 +128,17 @@ class Evaluator(Component, kind="evaluator"):
         Raises:
             ValueError: It cannot judge models of such data; the message says which it can.
         """
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What it remembers from one call to the next and its figures depend on; nothing, unless overridden.
+
+        Tensors under the same names at every time. They go into every checkpoint, so that a resumed run measures
+        what one that never stopped does. What earlier calls measured is in the subject's history.
+        """
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what :meth:`state` returned."""
 
     @abstractmethod
     def evaluate(self, subject: Subject, split: SplitName | None) -> Iterable[Figure | Picture | Note]:

@@ -145,13 +145,15 @@ class CheckpointWritten:
         path: Its folder.
         step: Steps taken in all.
         epoch: Epochs completed (a fraction within an epoch).
-        reason: ``epoch``, ``best``, ``interrupted``, ``end``.
+        reason: ``epoch``, ``best``, ``interrupted``.
+        used: Bytes that all checkpoints of the run take on disk.
     """
 
     path: Path
     step: int
     epoch: float
     reason: str
+    used: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class RunEnd:
         folder: The run's folder.
         records: The final figures, those on the test split among them.
         seconds: Time since the run started or was resumed.
-        message: For a failed run, why.
+        message: For a failed run, why; for a finished one, that it was finished before.
         signal: For an interrupted run, the signal that asked for it.
     """
 

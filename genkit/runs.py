@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,15 @@ from torch import Tensor
 from genkit.component import Factory
 from genkit.dataset import DataSpec
 from genkit.engine import assemble, choose_device
-from genkit.engine.assembly import Assembly, build_dataset, build_parts, read_feeds
+from genkit.engine.assembly import build_dataset, build_parts, read_feeds
 from genkit.engine.checkpoint import Checkpoint, checkpoint_exists, load_weights, read_checkpoint
 from genkit.engine.device import matmul_precision
-from genkit.engine.folder import RunFolder, describe_environment
+from genkit.engine.folder import RunFolder, describe_environment, recipe_text, replace_text
 from genkit.engine.judge import Judge
 from genkit.engine.loop import Trainer
-from genkit.engine.seeds import derive_seed, isolated
+from genkit.engine.seeds import derive_seed, isolated, preserved
 from genkit.engine.stop import StopRequest
-from genkit.errors import GenkitError, Problem, RecipeError, UsageError, closest
+from genkit.errors import CheckpointError, GenkitError, Problem, RecipeError, UsageError, closest
 from genkit.events import EvaluationEnd, Record, RunEnd, read_records
 from genkit.model import GenerativeModel
 from genkit.recipe import Recipe, load_recipe
@@ -51,6 +51,8 @@ def run(
     name: str | None = None,
     runs: str | Path = RUNS,
     device: str = "auto",
+    resume: bool = False,
+    allow_changes: bool = False,
 ) -> RunEnd:
     """Trains a recipe.
 
@@ -60,6 +62,8 @@ def run(
         name: The run's name; the recipe file's, if not given.
         runs: The folder that runs go into.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        resume: Continue the run of that name, if there is one; one that is finished is not trained again.
+        allow_changes: Continue it also where this recipe is not the one that it began with.
 
     Returns:
         How the run ended, with its folder and its final figures.
@@ -70,46 +74,130 @@ def run(
     """
     folder = RunFolder(Path(runs) / checked_name(default_name(recipe) if name is None else name))
     checked = load_recipe(recipe, overrides)
+    if resume and folder.recipe.is_file():
+        return _continue(folder, checked, device, allow_changes)
     folder.check_free()
     where = choose_device(device)
     assembly = assemble(checked, where)
     with StopRequest() as stop:
         folder.create(checked, describe_environment(checked, where, installed()))
-        return _train(assembly, folder, stop)
+        with folder.locked():
+            return _train(Trainer(assembly, folder, installed().manager), stop)
 
 
-def resume(path: str | Path, *, device: str = "auto") -> RunEnd:
-    """Continues a run from its last checkpoint.
+def resume(
+    path: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    allow_changes: bool = False,
+    checkpoint: str | None = None,
+) -> RunEnd:
+    """Continues a run from its last checkpoint, or from the beginning if it was stopped before the first.
+
+    Args:
+        path: Its folder.
+        overrides: Changes of its recipe, where they are allowed.
+        device: Where it goes on.
+        allow_changes: Go on with another recipe than it began with.
+        checkpoint: Another of its checkpoints to go on from, ``best`` or ``epoch-0050``.
 
     Raises:
-        UsageError: There is no such run.
-        CheckpointError: Its last checkpoint is missing or damaged.
+        UsageError: There is no such run, or it began with another recipe.
+        CheckpointError: Its checkpoint is damaged, or does not fit the recipe.
     """
     folder = RunFolder(Path(path))
     folder.check_run()
-    checkpoint = read_checkpoint(folder.last)
-    assembly = assemble(load_recipe(folder.recipe), choose_device(device))
-    with StopRequest() as stop:
-        return _train(assembly, folder, stop, checkpoint)
+    return _continue(folder, load_recipe(folder.recipe, overrides), device, allow_changes, checkpoint)
 
 
-def _train(assembly: Assembly, folder: RunFolder, stop: StopRequest, checkpoint: Checkpoint | None = None) -> RunEnd:
+def _continue(folder: RunFolder, recipe: Recipe, device: str, allow_changes: bool, name: str | None = None) -> RunEnd:
+    with folder.locked():
+        checkpoint = _checkpoint_to_continue(folder, name)
+        changes = _changes(folder, checkpoint, recipe)
+        if changes and not allow_changes:
+            listed = "".join(f"\n  {key}: {old}, now {new}" for key, (old, new) in changes.items())
+            raise UsageError(
+                f"{folder.path} was trained with another recipe:{listed}\n"
+                "go on with this one with --allow-changes, or give a new run another --name"
+            )
+        end = folder.read_result()
+        if end is not None and not changes and name is None:
+            return end
+        where = choose_device(device)
+        trainer = Trainer(assemble(recipe, where), folder, installed().manager)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        with StopRequest() as stop:
+            _note_resumption(folder, trainer, {key: new for key, (_, new) in changes.items()})
+            return _train(trainer, stop)
+
+
+def _note_resumption(folder: RunFolder, trainer: Trainer, changes: Mapping[str, Any]) -> None:
+    """Writes down what the rest of the run depends on, and warns of what is not as it was."""
+    recipe = trainer.assembly.recipe
+    environment = describe_environment(recipe, trainer.assembly.device, installed())
+    different = folder.note_resumption(trainer.steps_taken, environment, changes)
+    if different:
+        warnings.warn(f"not as when {folder.path} began: {'; '.join(different)}", stacklevel=4)
+    replace_text(folder.recipe, recipe_text(recipe))
+    folder.result.unlink(missing_ok=True)
+
+
+def _checkpoint_to_continue(folder: RunFolder, name: str | None) -> Checkpoint | None:
+    """The checkpoint of that name; without one the last, if there is any yet."""
+    kept = folder.kept()
+    if name is None and not kept:
+        return None
+    if name is not None and name not in kept:
+        raise UsageError(f"{folder.path} has no checkpoint {name!r}{closest(name, kept)}")
+    chosen = name or folder.last.name
+    try:
+        return read_checkpoint(folder.checkpoints / chosen)
+    except CheckpointError as error:
+        others = [other for other in kept if other != chosen]
+        ways = f"; go on from another with --checkpoint: {', '.join(others)}" if others else ""
+        raise CheckpointError(f"{error}{ways}") from error
+
+
+def _changes(folder: RunFolder, checkpoint: Checkpoint | None, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    """What a recipe says otherwise than the one that a run was trained with, by key."""
+    before = load_recipe(folder.recipe if checkpoint is None else checkpoint.facts["recipe"])
+    old, new = (dict(_leaves(one.to_plain())) for one in (before, recipe))
+    return {
+        key: (old.get(key, "nothing"), new.get(key, "nothing"))
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    }
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a plain recipe by their dotted keys."""
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{path}.{key}" if path else key)
+    else:
+        yield path, node
+
+
+def _train(trainer: Trainer, stop: StopRequest) -> RunEnd:
     manager = installed().manager
-    trainer = Trainer(assembly, folder, manager)
-    if checkpoint is not None:
-        trainer.restore(checkpoint)
     observers = _make_observers(manager, trainer)
     try:
-        return trainer.run(stop)
+        end = trainer.run(stop)
     finally:
         for observer in observers:
             manager.unregister(observer)
+    if end.status == "finished":
+        trainer.folder.write_result(end)
+    return end
 
 
 def _make_observers(manager: PluginManager, trainer: Trainer) -> list[object]:
     """The observers of this run, registered for its duration."""
     try:
-        observers = [o for made in manager.hook.make_observers(start=trainer.describe()) for o in made]
+        with preserved(trainer.assembly.device):
+            observers = [o for made in manager.hook.make_observers(start=trainer.describe()) for o in made]
         for observer in observers:
             manager.register(observer)
         manager.check_pending()
@@ -155,7 +243,7 @@ def load(path: str | Path, *, checkpoint: str | None = None, device: str = "auto
 
     Args:
         path: Its folder.
-        checkpoint: ``best`` or ``last``; the best, if there is one, where nothing is said.
+        checkpoint: ``best``, ``last`` or ``epoch-0050``; the best, if there is one, where nothing is said.
         device: Where the model goes.
 
     Raises:
@@ -193,7 +281,7 @@ class Run:
         self.recipe = recipe
         self.device = device
         self.checkpoint_name = checkpoint or ("best" if checkpoint_exists(folder.best) else "last")
-        there = [path.name for path in (folder.best, folder.last) if checkpoint_exists(path)]
+        there = folder.kept()
         if self.checkpoint_name not in there:
             raise UsageError(
                 f"{folder.path} has no checkpoint {self.checkpoint_name!r}{closest(self.checkpoint_name, there)}"

@@ -187,7 +187,7 @@ def test_validate_says_what_it_cannot_know_without_the_data(folder):
         ([], "a recipe is wanted, or --resume RUN"),
         (["--resume", "empty"], "empty is no run: it has no recipe.yaml"),
         (["--resume", "gone"], "gone is no run: it has no recipe.yaml"),
-        (["tiny.yaml", "--resume", "gone"], "--resume takes a run's own recipe: give no recipe, no override"),
+        (["tiny.yaml", "--resume", "gone"], "--resume RUN takes the run's own recipe, and overrides beside"),
     ],
 )
 def test_a_run_that_cannot_be_served_leaves_nothing(folder, words, message):
@@ -538,9 +538,11 @@ def test_a_signal_ends_a_run_that_can_be_continued(folder, number, code):
     step = 4 * position["epoch"] + position["step_in_epoch"]
     assert step > 0
 
-    recipe = Path("runs/cut/recipe.yaml")  # so that the rest of the run is short
-    recipe.write_text(recipe.read_text().replace("epochs: 1000000", f"epochs: {position['epoch'] + 2}", 1))
-    result = invoke("run", "--resume", "runs/cut")
+    shorter = f"train.epochs={position['epoch'] + 2}"
+    result = invoke("run", "--resume", "runs/cut", shorter)
+    assert result.exit_code == 2
+    assert f"train.epochs: 1000000, now {position['epoch'] + 2}" in result.stderr
+    result = invoke("run", "--resume", "runs/cut", shorter, "--allow-changes")
     assert result.exit_code == 0, result.stderr
     assert f"resumed after step {step}" in result.stderr
     last = json.loads(Path("runs/cut/checkpoints/last/state.json").read_text())["position"]

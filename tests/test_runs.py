@@ -62,8 +62,8 @@ def test_a_run_outlives_its_evaluators(small_recipe, tmp_path):
 
 def test_a_taken_name_offers_what_can_be_done(small_recipe, tmp_path):
     (tmp_path / "small" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(genkit.UsageError, match="remove it: it holds no checkpoint"):
+    with pytest.raises(genkit.UsageError, match="remove it: it holds no run"):
         genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
-    (tmp_path / "small" / "checkpoints" / "last").mkdir()
+    (tmp_path / "small" / "recipe.yaml").touch()
     with pytest.raises(genkit.UsageError, match="continue it with genkit run --resume"):
         genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")

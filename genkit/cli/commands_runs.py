@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 CheckpointName = Annotated[
-    str | None, typer.Option("--checkpoint", help="best or last; the best, if there is one, where nothing is said.")
+    str | None,
+    typer.Option("--checkpoint", help="best, last or epoch-0050; the best, if there is one, where nothing is said."),
 ]
 
 
@@ -30,7 +31,15 @@ def run(
     runs: Annotated[Path, typer.Option(help="The folder that runs go into.")] = Path("runs"),
     device: Device = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, say what would be done.")] = False,
-    resume: Annotated[Path | None, typer.Option(help="Continue this run from its last checkpoint.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN|auto", help="Continue this run; auto: that of the recipe's name, if any.")
+    ] = None,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Continue it with a recipe that is not the one it began with.")
+    ] = False,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Continue it from another checkpoint than the last, such as epoch-0050.")
+    ] = None,
 ) -> None:
     """Trains a recipe and judges the result."""
     from genkit import runs as runner
@@ -39,17 +48,27 @@ def run(
 
     for plugin in installed().broken():
         typer.echo(f"warning: plugin {plugin.name!r} of {plugin.distribution} does not work: {plugin.error}", err=True)
-    if resume is not None:
-        if recipe is not None or name is not None or dry_run:
-            raise UsageError("--resume takes a run's own recipe: give no recipe, no override, no --name, no --dry-run")
-        _close(runner.resume(resume, device=device))
+    if resume not in (None, "auto"):
+        changes = [*([recipe] if recipe else ()), *(overrides or ())]
+        if name is not None or dry_run or any("=" not in change for change in changes):
+            raise UsageError(
+                "--resume RUN takes the run's own recipe, and overrides beside --allow-changes: "
+                "no recipe, no --name, no --dry-run (for these, --resume auto)"
+            )
+        end = runner.resume(
+            resume, overrides=changes, device=device, allow_changes=allow_changes, checkpoint=checkpoint
+        )
+        _close(end)
+    elif checkpoint is not None or (allow_changes and resume is None):
+        raise UsageError("--checkpoint and --allow-changes are for --resume RUN")
     elif recipe is None:
         raise UsageError("a recipe is wanted, or --resume RUN")
     elif dry_run:
         runner.checked_name(runner.default_name(recipe) if name is None else name)
         _print_plan(recipe, overrides or [], device)
     else:
-        _close(runner.run(recipe, overrides=overrides or (), name=name, runs=runs, device=device))
+        options = {"name": name, "runs": runs, "device": device, "allow_changes": allow_changes}
+        _close(runner.run(recipe, overrides=overrides or (), resume=resume == "auto", **options))
 
 
 def _print_plan(recipe: str, overrides: Sequence[str], device: str) -> None:
@@ -78,6 +97,8 @@ def _close(end: RunEnd) -> None:
     if end.status == "interrupted":
         typer.echo(f"interrupted; continue with: genkit run --resume {end.folder}", err=True)
         raise typer.Exit(128 + end.signal if end.signal else INTERRUPTED)
+    if end.message:
+        typer.echo(end.message, err=True)
     _print_records(end.records)
     _print_paths(end.folder)
 
@@ -111,6 +132,10 @@ def _number(value: float) -> str:
 
 
 def _print_paths(folder: Path) -> None:
+    from rich.filesize import decimal
+
+    from genkit.engine.folder import disk_usage
+
     for name, what in (
         ("recipe.yaml", "the resolved recipe"),
         ("metrics.jsonl", "every figure"),
@@ -119,7 +144,8 @@ def _print_paths(folder: Path) -> None:
         ("checkpoints", "weights"),
     ):
         if (folder / name).exists():
-            typer.echo(f"{folder / name}  ({what})")
+            size = f", {decimal(disk_usage(folder / name))}" if name == "checkpoints" else ""
+            typer.echo(f"{folder / name}  ({what}{size})")
 
 
 @command("sample")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from genkit.errors import CheckpointError
 
 WEIGHTS, STATE, FACTS = "model.safetensors", "state.safetensors", "state.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -47,7 +48,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         new.mkdir(parents=True)
         save_file(_owned(checkpoint.weights), new / WEIGHTS)
         save_file(_owned(checkpoint.state), new / STATE)
-        facts = {"format": FORMAT, **checkpoint.facts}
+        digests = {name: _digest(new / name) for name in (WEIGHTS, STATE)}
+        facts = {"format": FORMAT, "sha256": digests, **checkpoint.facts}
+        facts["sha256"] = {**digests, FACTS: _digest_of_facts(facts)}
         (new / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         _settle(new, folder)
     except (OSError, SafetensorError) as error:
@@ -65,7 +68,7 @@ def copy_checkpoint(source: Path, target: Path) -> None:
     new = target.with_name(f"{target.name}.new")
     try:
         shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(source, new, copy_function=_link_or_copy)
+        shutil.copytree(_whole(source), new, copy_function=_link_or_copy)
         _settle(new, target)
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
@@ -77,23 +80,46 @@ def checkpoint_exists(folder: Path) -> bool:
     return folder.is_dir() or _previous(folder).is_dir()
 
 
+def remove_checkpoint(folder: Path) -> None:
+    """Removes a checkpoint, and what a death in the middle of writing it may have left."""
+    for path in (folder, _previous(folder), folder.with_name(f"{folder.name}.new")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Reads a checkpoint.
+    """Reads a checkpoint and makes sure that it is what was written.
 
     Raises:
         CheckpointError: It is missing or damaged.
     """
-    if not folder.exists() and _previous(folder).exists():
-        folder = _previous(folder)  # the machine died between the two renames
+    facts, folder = read_facts(folder), _whole(folder)
+    try:
+        changed = [name for name in (WEIGHTS, STATE) if facts["sha256"].get(name) != _digest(folder / name)]
+        if changed:
+            raise ValueError(f"{' and '.join(changed)} is not what was written there")
+        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / STATE), facts)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {folder} is damaged: {error}") from error
+
+
+def read_facts(folder: Path) -> Mapping[str, Any]:
+    """Reads what is no tensor of a checkpoint, the weights being left where they are.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    folder = _whole(folder)
     if not folder.is_dir():
         raise CheckpointError(f"there is no checkpoint {folder}")
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if facts.get("format") != FORMAT:
             raise CheckpointError(f"checkpoint {folder} has format {facts.get('format')}, this genkit reads {FORMAT}")
-        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / STATE), facts)
-    except (OSError, SafetensorError, ValueError) as error:
+        if facts["sha256"][FACTS] != _digest_of_facts(facts):
+            raise ValueError(f"{FACTS} is not what was written there")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {folder} is damaged: {error}") from error
+    return facts
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
@@ -113,6 +139,17 @@ def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of_facts(facts: Mapping[str, Any]) -> str:
+    """The digest of all facts, the tensors' digests included."""
+    tensors = {name: digest for name, digest in facts["sha256"].items() if name != FACTS}
+    return hashlib.sha256(json.dumps({**facts, "sha256": tensors}, sort_keys=True).encode()).hexdigest()
+
+
 def _settle(new: Path, folder: Path) -> None:
     """Flushes a new folder to disk and renames it into place; a reader finds the old one or the new."""
     for path in [*new.iterdir(), new]:
@@ -123,6 +160,11 @@ def _settle(new: Path, folder: Path) -> None:
     new.rename(folder)
     _flush(folder.parent)
     shutil.rmtree(_previous(folder), ignore_errors=True)
+
+
+def _whole(folder: Path) -> Path:
+    """The folder, or the one before it if the machine died between the two renames."""
+    return _previous(folder) if not folder.exists() and _previous(folder).exists() else folder
 
 
 def _previous(folder: Path) -> Path:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import platform
+import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from genkit.engine.checkpoint import checkpoint_exists
 from genkit.errors import UsageError
+from genkit.events import Record, RunEnd
 from genkit.recipe import Recipe
 from genkit.recipe.source import write
 from genkit.registry import Registry
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 DISTRIBUTIONS = ("torchvision", "numpy", "safetensors", "pydantic", "pluggy")
 
@@ -40,27 +50,100 @@ class RunFolder:
         self.last = self.checkpoints / "last"
         self.best = self.checkpoints / "best"
         self.evaluations = path / "evaluations"
+        self.result = path / "result.json"
+
+    def epoch(self, epoch: int) -> Path:
+        """The checkpoint that is kept of an epoch."""
+        return self.checkpoints / f"epoch-{epoch:04d}"
+
+    def epochs(self) -> list[int]:
+        """The epochs whose checkpoints are kept under their own names, in order."""
+        names = (re.fullmatch(r"epoch-(\d+)", path.name) for path in self.checkpoints.glob("epoch-*"))
+        return sorted(int(match[1]) for match in names if match)
+
+    def kept(self) -> list[str]:
+        """The names of all checkpoints, the best and the last before those of epochs."""
+        paths = (self.best, self.last, *map(self.epoch, self.epochs()))
+        return [path.name for path in paths if checkpoint_exists(path)]
 
     def create(self, recipe: Recipe, environment: Mapping[str, Any]) -> None:
-        """Makes the folder with what is known before training.
+        """Makes the folder with what is known before training, all of it or nothing.
 
         Raises:
             UsageError: It exists or cannot be written.
         """
         self.check_free()
+        new = RunFolder(self.path.with_name(f".{self.path.name}.{os.getpid()}.new"))
         try:
-            self.checkpoints.mkdir(parents=True)
-            self.recipe.write_text(recipe_text(recipe), encoding="utf-8")
-            self.environment.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+            new.checkpoints.mkdir(parents=True)
+            new.recipe.write_text(recipe_text(recipe), encoding="utf-8")
+            new.environment.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+            new.path.rename(self.path)
         except OSError as error:
-            shutil.rmtree(self.path, ignore_errors=True)
+            shutil.rmtree(new.path, ignore_errors=True)
             raise UsageError(f"{self.path} cannot be written: {error}") from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps every other process from training in this folder; the system lets go when this one dies.
+
+        Raises:
+            UsageError: Another process trains in it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                lock(file)
+            except BlockingIOError:
+                raise UsageError(f"{self.path} is being trained by another process") from None
+            yield
+
+    def note_resumption(self, step: int, environment: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+        """Adds to what the run's figures depend on; returns in words what is not as it was.
+
+        Args:
+            step: Where it goes on.
+            environment: What is there now.
+            changes: What the recipe says now, where it says something else, by key.
+
+        Raises:
+            UsageError: It cannot be written.
+        """
+        try:
+            began = json.loads(self.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            began = {}
+        before, now = _versions(began), _versions(environment)
+        different = {
+            key: (before.get(key), now.get(key)) for key in {**before, **now} if before.get(key) != now.get(key)
+        }
+        note = {"step": step, "recipe": dict(changes), "environment": {key: now.get(key) for key in different}}
+        began.setdefault("resumed", []).append(note)
+        replace_text(self.environment, json.dumps(began, indent=2) + "\n")
+        return [f"{key} was {old}, is {new}" for key, (old, new) in different.items()]
+
+    def write_result(self, end: RunEnd) -> None:
+        """Notes that the run is finished, and its final figures.
+
+        Raises:
+            UsageError: It cannot be written.
+        """
+        result = {"status": end.status, "seconds": end.seconds, "figures": [asdict(record) for record in end.records]}
+        replace_text(self.result, json.dumps(result, indent=2) + "\n")
+
+    def read_result(self) -> RunEnd | None:
+        """How the run ended, if it is finished."""
+        try:
+            result = json.loads(self.result.read_text(encoding="utf-8"))
+            figures = [Record(**record) for record in result["figures"]]
+            return RunEnd("finished", self.path, figures, result["seconds"], f"{self.path} is finished already")
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
 
     def check_free(self) -> None:
         """Raises ``UsageError`` before anything is built if the name is taken."""
         if self.path.exists():
             resume = f"continue it with genkit run --resume {self.path}"
-            here = resume if checkpoint_exists(self.last) else "remove it: it holds no checkpoint to go on from"
+            here = resume if self.recipe.is_file() else "remove it: it holds no run"
             raise UsageError(f"{self.path} exists: give the run another --name, or {here}")
 
     def check_run(self) -> None:
@@ -69,6 +152,49 @@ class RunFolder:
             runs = sorted(entry.name for entry in self.path.parent.glob("*") if (entry / "recipe.yaml").is_file())
             beside = f"; runs beside it: {', '.join(runs)}" if runs else ""
             raise UsageError(f"{self.path} is no run: it has no recipe.yaml{beside}")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        UsageError: It cannot be written; what was there stands.
+    """
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error}") from error
+
+
+def disk_usage(folder: Path) -> int:
+    """Bytes in all files below a folder; those that have several names count once."""
+    files = (path.stat() for path in folder.rglob("*") if path.is_file())
+    return sum({stat.st_ino: stat.st_size for stat in files}.values())
+
+
+def lock(file: IO[str]) -> None:
+    """Locks a file for this process; does nothing where the system has no such locks.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return  # some network file systems know no locks
+
+
+def _versions(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What may change the digits of a figure: versions, the device, the number of threads."""
+    plain = {key: environment.get(key) for key in ("genkit", "python", "device", "threads")}
+    plugins = {f"plugin {name}": version for name, version in environment.get("plugins", {}).items()}
+    return {**plain, **environment.get("packages", {}), **plugins}
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torchvision.utils import save_image
 
 from genkit.dataset import SplitName
 from genkit.engine.assembly import Assembly
 from genkit.engine.device import matmul_precision
 from genkit.engine.seeds import derive_seed, isolated
-from genkit.errors import GenkitError, UsageError
+from genkit.engine.stop import StopRequest
+from genkit.errors import CheckpointError, GenkitError, UsageError
 from genkit.evaluator import MEMORY, Evaluator, Figure, Note, Picture, Subject
-from genkit.events import EvaluationEnd, Record
+from genkit.events import Better, EvaluationEnd, Record
 from genkit.model import GenerativeModel
 
 
@@ -30,12 +33,14 @@ class Best:
         value: Its value.
         epoch: Epochs completed then.
         step: Steps taken then.
+        better: Which way is better.
     """
 
     name: str
     value: float
     epoch: int
     step: int
+    better: Better
 
 
 class Judge:
@@ -45,34 +50,51 @@ class Judge:
         assembly: The run.
         model: The model to judge: the trained one, or its moving average.
         pictures: The folder that pictures go into.
+
+    Attributes:
+        ranking: The best epochs so far, the best one first; as many as the recipe keeps.
+        history: What was measured before, by split and name.
     """
 
     def __init__(self, assembly: Assembly, model: GenerativeModel, pictures: Path) -> None:
         self.assembly = assembly
         self.model = model
         self.pictures = pictures
-        self.best: Best | None = None
+        self.ranking: list[Best] = []
         self.history: dict[str, list[Record]] = {}
         with isolated(derive_seed(assembly.recipe.seed, "sampler"), assembly.device):
             self.sampler = assembly.recipe.sampler(model, assembly.parts.objective)
 
-    def due(self, epoch: int) -> Iterator[EvaluationEnd]:
+    @property
+    def best(self) -> Best | None:
+        """The best epoch so far."""
+        return self.ranking[0] if self.ranking else None
+
+    def due(self, epoch: int, stop: StopRequest) -> Iterator[EvaluationEnd]:
         """Judges as the cadence says; no figure is taken on the test data, which may only give others their floor.
 
         Args:
             epoch: Epochs completed.
+            stop: Who may break it off.
+
+        Raises:
+            Stopped: It was broken off.
         """
         recipe = self.assembly.recipe
         for entry, evaluator in self.assembly.parts.evaluators.items():
             if recipe.evaluate[entry].due(epoch, recipe.train.epochs):
                 for split in self._splits(evaluator, ("train", "validation")):
-                    yield self.judge(entry, evaluator, split, epoch, epoch * self.assembly.steps_per_epoch)
+                    yield self.judge(entry, evaluator, split, epoch, epoch * self.assembly.steps_per_epoch, stop=stop)
 
-    def final(self, epoch: int, step: int) -> Iterator[EvaluationEnd]:
-        """Judges on the test data, once."""
+    def final(self, epoch: int, step: int, stop: StopRequest) -> Iterator[EvaluationEnd]:
+        """Judges on the test data, once.
+
+        Raises:
+            Stopped: It was broken off.
+        """
         for entry, evaluator in self.assembly.parts.evaluators.items():
             if evaluator.splits and "test" in self._splits(evaluator, ("test",)):
-                yield self.judge(entry, evaluator, "test", epoch, step)
+                yield self.judge(entry, evaluator, "test", epoch, step, stop=stop)
 
     def judge(
         self,
@@ -82,8 +104,13 @@ class Judge:
         epoch: int,
         step: int,
         folder: str = "",
+        stop: StopRequest | None = None,
     ) -> EvaluationEnd:
-        """Calls one evaluator and writes its pictures."""
+        """Calls one evaluator and writes its pictures.
+
+        Raises:
+            Stopped: It was broken off; nothing has changed but what the evaluator remembers.
+        """
         assembly = self.assembly
         subject = Subject(
             model=self.model,
@@ -101,6 +128,7 @@ class Judge:
             matmul_precision("fp32"),
             evaluation_mode(self.model, assembly.parts.objective),
             torch.no_grad(),
+            nullcontext() if stop is None else stop.at_once(),
         ):
             if self.sampler.fitted:
                 self.sampler.fit(assembly.feeds)
@@ -125,21 +153,46 @@ class Judge:
         own = (r for r in past if r.split == (split or "") and r.name.partition("/")[0] == entry and r.step < step)
         return sorted(own, key=lambda record: record.step)
 
-    def better(self, report: EvaluationEnd, best: Best | None) -> Best | None:
-        """The best epoch when this verdict is counted in; before training there is none."""
+    def ranked(self, report: EvaluationEnd, ranking: Sequence[Best]) -> list[Best]:
+        """The best epochs when this verdict is counted in; of equals the first ones. Before training there is none."""
+        candidate = self._candidate(report)
+        if candidate is None or any(best.name != candidate.name for best in ranking):
+            return list(ranking)
+        sign = 1 if candidate.better == "lower" else -1
+        return sorted([*ranking, candidate], key=lambda best: sign * best.value)[: self.assembly.recipe.train.keep.best]
+
+    def _candidate(self, report: EvaluationEnd) -> Best | None:
         chooser = self.assembly.recipe.train.best
         records = [r for r in report.records if r.split == "validation" and r.better and r.name == report.entry]
         if not records and chooser == report.entry and report.split in ("", "validation"):
             raise UsageError(f"train.best: {chooser!r} gives no figure on the validation data that could choose")
         if not records or not report.epoch or chooser not in ("auto", report.entry):
-            return best
+            return None
         record = records[0]
-        sign = 1 if record.better == "lower" else -1
-        if not math.isfinite(record.value) or (best is not None and best.name != record.name):
-            return best
-        if best is not None and sign * record.value >= sign * best.value:
-            return best
-        return Best(record.name, record.value, report.epoch, report.step)
+        if record.better is None or not math.isfinite(record.value):
+            return None
+        return Best(record.name, record.value, report.epoch, report.step, record.better)
+
+    # ---- what evaluators remember --------------------------------------------------------------------------------
+
+    def evaluator_states(self) -> dict[str, dict[str, Tensor]]:
+        """Copies of what each evaluator remembers."""
+        every = self.assembly.parts.evaluators.items()
+        return {entry: {k: v.clone() for k, v in evaluator.state().items()} for entry, evaluator in every}
+
+    def load_evaluator_states(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Takes back what :meth:`evaluator_states` returned; an evaluator that had nothing keeps its fresh state.
+
+        Raises:
+            CheckpointError: An evaluator does not take its own state back.
+        """
+        for entry, state in states.items():
+            if not state:
+                continue
+            try:
+                self.assembly.parts.evaluators[entry].load_state(state)
+            except (KeyError, ValueError, RuntimeError) as error:
+                raise CheckpointError(f"evaluator {entry!r} does not take back what it remembered: {error}") from error
 
     def _splits(self, evaluator: Evaluator, wanted: tuple[SplitName, ...]) -> list[SplitName | None]:
         if not evaluator.splits:

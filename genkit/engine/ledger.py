@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -31,8 +32,8 @@ class Means:
         self.count += len(rows)
 
     def take(self) -> list[float]:
-        """The means, and starts again."""
-        means = [total / self.count for total in self.sums]
+        """The means, and starts again; empty without any step."""
+        means = [total / self.count for total in self.sums] if self.count else []
         self.sums, self.count = [], 0
         return means
 
@@ -42,13 +43,20 @@ class Ledger:
 
     Args:
         capacity: Rows that fit between two readings.
+        patience: Rows in a row that may be not finite: they are left out of all means and counted.
+
+    Attributes:
+        skipped: Rows that were not finite.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, patience: int = 0) -> None:
         self.capacity = capacity
+        self.patience = patience
+        self.skipped = 0
         self.names: tuple[str, ...] = ()
         self.window = Means()
         self.epoch = Means()
+        self._in_a_row = 0
         self._rows: Tensor | None = None
         self._filled = 0
 
@@ -67,12 +75,14 @@ class Ledger:
 
     def state(self) -> dict[str, Any]:
         """The running sums of what has been read, for a checkpoint."""
-        return {"names": list(self.names), "window": asdict(self.window), "epoch": asdict(self.epoch)}
+        counts = {"skipped": self.skipped, "in_a_row": self._in_a_row}
+        return {"names": list(self.names), "window": asdict(self.window), "epoch": asdict(self.epoch), **counts}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what :meth:`state` returned."""
         self.names = tuple(state["names"])
         self.window, self.epoch = Means(**state["window"]), Means(**state["epoch"])
+        self.skipped, self._in_a_row = state["skipped"], state["in_a_row"]
 
     def read(self, step: int) -> None:
         """Brings the waiting rows to the host, which waits for the device here and nowhere else.
@@ -81,18 +91,26 @@ class Ledger:
             step: Steps taken so far.
 
         Raises:
-            TrainingDiverged: A figure is not finite; the message names the first step, turn and term.
+            TrainingDiverged: More rows are not finite than patience allows; the message names the step and its terms.
         """
         if self._rows is None or not self._filled:
             return
         rows = self._rows[: self._filled].cpu().double()  # in this order: not every device has float64
         self._filled = 0
-        bad = (~torch.isfinite(rows)).nonzero()
-        if len(bad):
-            row, column = bad[0].tolist()
-            turn, _, term = self.names[column].partition("/")
-            raise TrainingDiverged(
-                f"step {step - len(rows) + row + 1}: term {term!r} of turn {turn!r} is {rows[row, column].item()}"
-            )
-        self.window.add(rows)
-        self.epoch.add(rows)
+        sound = torch.isfinite(rows).all(1)
+        for number, (row, fine) in enumerate(zip(rows, sound.tolist(), strict=True), step - len(rows) + 1):
+            self._in_a_row = 0 if fine else self._in_a_row + 1
+            self.skipped += not fine
+            if self._in_a_row > self.patience:
+                raise TrainingDiverged(f"step {number}: {self._explain(row)}")
+        self.window.add(rows[sound])
+        self.epoch.add(rows[sound])
+
+    def _explain(self, row: Tensor) -> str:
+        """The first term that is not finite, with all the terms of its turn."""
+        values = dict(zip(self.names, row.tolist(), strict=True))
+        bad = next(name for name, value in values.items() if not math.isfinite(value))
+        turn, _, term = bad.partition("/")
+        terms = ", ".join(f"{k.partition('/')[2]} {v:.6g}" for k, v in values.items() if k.startswith(f"{turn}/"))
+        after = f" for the {self._in_a_row}th time in a row" if self.patience else ""
+        return f"term {term!r} of turn {turn!r} is {values[bad]}{after} (its terms: {terms})"

@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 from pluggy import PluginManager
-from torch import Tensor
 
 from genkit.dataset import Batch
 from genkit.engine.assembly import Assembly
-from genkit.engine.checkpoint import (
-    Checkpoint,
-    checkpoint_exists,
-    copy_checkpoint,
-    load_weights,
-    read_checkpoint,
-    write_checkpoint,
-)
+from genkit.engine.checkpoint import Checkpoint, checkpoint_exists, load_weights, read_checkpoint
 from genkit.engine.device import matmul_precision
+from genkit.engine.diagnosis import gradient_norms
 from genkit.engine.ema import MovingAverage
-from genkit.engine.folder import RunFolder, device_name
-from genkit.engine.judge import Best, Judge
+from genkit.engine.folder import RunFolder, device_name, disk_usage
+from genkit.engine.judge import Judge
+from genkit.engine.keeper import Keeper
 from genkit.engine.ledger import Ledger
-from genkit.engine.seeds import derive_seed, isolated, random_states, restore_random_states, seed_all
+from genkit.engine.seeds import derive_seed, isolated, preserved, seed_all
+from genkit.engine.state import Position, below, capture, restore
 from genkit.engine.step import TrainStep
-from genkit.engine.stop import StopRequest
+from genkit.engine.stop import Stopped, StopRequest
 from genkit.errors import GenkitError, TrainingDiverged
 from genkit.events import CheckpointWritten, EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
 from genkit.model import complaints, watchers
 from genkit.objective import Progress
 from genkit.units import bits_per_dim
 
-
-@dataclass
-class Position:
-    """The place in training.
-
-    Attributes:
-        epoch: Epochs completed.
-        step_in_epoch: Steps taken of the next one.
-        judged: Epochs completed when the evaluators were last called; -1 before the first time.
-    """
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    judged: int = -1
+PATIENCE = 100
+"""Steps in a row that may be skipped because a figure was not finite."""
 
 
 class Trainer:
@@ -78,10 +62,12 @@ class Trainer:
             precision=train.precision,
             after=None if self.ema is None else self.ema.update,
             watchers=watchers(model, assembly.parts.objective),
+            skip_in=(model, assembly.parts.objective) if train.on_nan == "skip" else (),
         )
         self.judged_model = model if self.ema is None else self.ema.model
         self.judge = Judge(assembly, self.judged_model, folder.images)
-        self.ledger = Ledger(train.log_every)
+        self.keeper = Keeper(folder, train.keep)
+        self.ledger = Ledger(train.log_every, PATIENCE if train.on_nan == "skip" else 0)
         self.position = Position()
         self.started = False
         self.latest: dict[tuple[str, str], Record] = {}
@@ -108,16 +94,15 @@ class Trainer:
                 stack.enter_context(matmul_precision(self.assembly.recipe.train.precision))
                 self._emit("on_run_start", start=self.describe())
                 self._train(stop)
-                if not stop:
-                    self._finish()
+                complete = not stop and self._finish(stop)
         except BaseException as error:
             failed = RunEnd("failed", self.folder.path, (), time.perf_counter() - began, str(error))
             with suppress(GenkitError):  # what ended the run is the news, not who stumbled over it
                 self._emit("on_run_end", report=failed)
             raise
-        status = "interrupted" if stop else "finished"
+        status = "finished" if complete else "interrupted"
         seconds = time.perf_counter() - began
-        end = RunEnd(status, self.folder.path, self.final_records(), seconds, signal=stop.signal)
+        end = RunEnd(status, self.folder.path, self.final_records(), seconds, signal=0 if complete else stop.signal)
         self._emit("on_run_end", report=end)
         return end
 
@@ -130,7 +115,7 @@ class Trainer:
                 self._judge(stop)
             if stop or self.position.epoch == total:
                 break
-            self._train_epoch(stop)
+            self.train_epoch(stop)
         if stop:
             self._save("interrupted")
 
@@ -146,7 +131,7 @@ class Trainer:
             self.ema.copy()
         self.started = True
 
-    def _train_epoch(self, stop: StopRequest) -> None:
+    def train_epoch(self, stop: StopRequest) -> None:
         """One pass over the training data; nothing here waits for the device but the ledger."""
         train = self.assembly.recipe.train
         place = self.position
@@ -160,6 +145,8 @@ class Trainer:
             self.ledger.write(self.step.names, row)
             place.step_in_epoch += 1
             step = first_step + place.step_in_epoch
+            if row.is_cpu and not math.isfinite(row.sum()):  # elsewhere asking would make the device wait
+                self._read_ledger(step)
             if step % train.log_every == 0:
                 self._read_ledger(step)
                 elapsed = time.perf_counter() - clock
@@ -188,6 +175,11 @@ class Trainer:
         while group := list(islice(batches, size)):
             yield group
 
+    @property
+    def steps_taken(self) -> int:
+        """Steps taken in all."""
+        return self.position.epoch * self.assembly.steps_per_epoch + self.position.step_in_epoch
+
     def _progress(self, step: int) -> Progress:
         epoch = step / self.assembly.steps_per_epoch
         for player in self.assembly.players.values():
@@ -199,35 +191,42 @@ class Trainer:
     def _judge(self, stop: StopRequest) -> None:
         """Calls the evaluators that are due, then keeps the epoch's checkpoint and perhaps the best."""
         place, train = self.position, self.assembly.recipe.train
-        best = self.judge.best
-        for report in self.judge.due(place.epoch):
-            self._report_evaluation(report)
-            best = self.judge.better(report, best)
-            if stop:
-                return  # the epoch is judged again, whole, when the run goes on
+        ranking, remembered = self.judge.ranking, self.judge.evaluator_states()
+        try:
+            for report in self.judge.due(place.epoch, stop):
+                self._report_evaluation(report)
+                ranking = self.judge.ranked(report, ranking)
+        except Stopped:  # the epoch is judged again, whole, when the run goes on
+            self.judge.load_evaluator_states(remembered)
+            return
         place.judged = place.epoch
-        improved, self.judge.best = best != self.judge.best, best
-        if place.epoch and (improved or place.epoch % train.checkpoint_every == 0 or place.epoch == train.epochs):
+        improved, self.judge.ranking = ranking != self.judge.ranking, ranking
+        due = place.epoch % train.checkpoint_every == 0 or place.epoch == train.epochs or self.keeper.due(place.epoch)
+        if place.epoch and (improved or due):
             self._save("epoch")
-        if improved:
-            self._keep_best()
+            if self.keeper.keep(place.epoch, ranking):
+                self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.best, "best"))
 
-    def _keep_best(self) -> None:
-        copy_checkpoint(self.folder.last, self.folder.best)
-        self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.best, "best"))
+    def _finish(self, stop: StopRequest) -> bool:
+        """Judges the best weights, and the objective's networks as they were then, on the test data.
 
-    def _finish(self) -> None:
-        """Judges the best weights, and the objective's networks as they were then, on the test data."""
+        Returns:
+            Whether nobody broke it off.
+        """
         epoch, step = self.position.epoch, self.position.epoch * self.assembly.steps_per_epoch
         if checkpoint_exists(self.folder.best):
             checkpoint = read_checkpoint(self.folder.best)
             load_weights(self.judged_model, checkpoint.weights, "this recipe's model")
             load_weights(
-                self.assembly.parts.objective, _below("objective.", checkpoint.state), "this recipe's objective"
+                self.assembly.parts.objective, below("objective.", checkpoint.state), "this recipe's objective"
             )
             epoch, step = checkpoint.facts["best"]["epoch"], checkpoint.facts["best"]["step"]
-        for report in self.judge.final(epoch, step):
-            self._report_evaluation(report)
+        try:
+            for report in self.judge.final(epoch, step, stop):
+                self._report_evaluation(report)
+        except Stopped:
+            return False
+        return True
 
     def _report_evaluation(self, report: EvaluationEnd) -> None:
         self.latest |= {(record.split, record.name): record for record in report.records}
@@ -245,7 +244,8 @@ class Trainer:
         try:
             self.ledger.read(step)
         except TrainingDiverged as error:
-            seen = complaints(self.assembly.parts.model, self.assembly.parts.objective)
+            model, objective = self.assembly.parts.model, self.assembly.parts.objective
+            seen = [*complaints(model, objective), gradient_norms(model, objective)]
             raise TrainingDiverged("; ".join([str(error), *seen, self._last_good()])) from error
 
     def _last_good(self) -> str:
@@ -260,6 +260,10 @@ class Trainer:
             for name, player in self.assembly.players.items()
         ]
         samples = speed * self.assembly.recipe.train.batch_size * self.assembly.batches_per_step
+        if self.ledger.patience:
+            rates.append(
+                Record(step, step / self.assembly.steps_per_epoch, "train", "skipped_steps", self.ledger.skipped)
+            )
         report = StepReport(step, place.epoch + 1, place.step_in_epoch, [*records, *rates], speed, samples)
         self._emit("on_step", report=report)
 
@@ -268,7 +272,7 @@ class Trainer:
         units = {f"{turn.name}/{term}": unit for turn in self.assembly.turns for term, unit in turn.units.items()}
         num_dims = self.assembly.parts.spec.num_dims
         records: list[Record] = []
-        for name, value in zip(self.ledger.names, means, strict=True):
+        for name, value in zip(self.ledger.names if means else (), means, strict=True):
             unit = units.get(name, "")
             records.append(Record(step, epoch, "train", name, value, unit))
             if unit == "nats":
@@ -288,12 +292,13 @@ class Trainer:
             steps_per_epoch=assembly.steps_per_epoch,
             samples_per_step=train.batch_size * assembly.batches_per_step,
             parameters={name: player.num_parameters for name, player in assembly.players.items()},
-            start_step=self.position.epoch * assembly.steps_per_epoch + self.position.step_in_epoch,
+            start_step=self.steps_taken,
         )
 
     def _emit(self, event: str, **report: Any) -> None:
         try:
-            getattr(self.hook, event)(**report)
+            with preserved(self.assembly.device):
+                getattr(self.hook, event)(**report)
         except GenkitError:
             raise
         except Exception as error:
@@ -307,36 +312,14 @@ class Trainer:
             for name, weight in module.named_parameters():
                 if not torch.isfinite(weight).all():
                     raise TrainingDiverged(f"{name} of the {what} is no longer finite; {self._last_good()}")
-        write_checkpoint(self.folder.last, self.checkpoint())
+        self.keeper.write(capture(self))
         self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.last, reason))
 
     def _checkpoint_report(self, path: Any, reason: str) -> CheckpointWritten:
-        step = self.position.epoch * self.assembly.steps_per_epoch + self.position.step_in_epoch
-        return CheckpointWritten(path, step, step / self.assembly.steps_per_epoch, reason)
-
-    def checkpoint(self) -> Checkpoint:
-        """Everything that the rest of the run depends on."""
-        parts = self.assembly.parts
-        state: dict[str, Tensor] = {f"random.{k}": v for k, v in random_states(self.assembly.device).items()}
-        state |= {f"objective.{k}": v for k, v in parts.objective.state_dict().items()}
-        numbers: dict[str, Any] = {}
-        for name, player in self.assembly.players.items():
-            tensors, numbers[name] = player.state()
-            state |= {f"optimizer.{name}.{k}": v for k, v in tensors.items()}
-        if self.ema is not None:
-            state |= {f"trained.{k}": v for k, v in parts.model.state_dict().items()}
-        facts = {
-            "recipe": self.assembly.recipe.to_plain(),
-            "position": asdict(self.position),
-            "best": None if self.judge.best is None else asdict(self.judge.best),
-            "ledger": self.ledger.state(),
-            "started": self.started,
-            "averaging": self.ema is not None and self.ema.started,
-            "latest": [asdict(record) for record in self.latest.values()],
-            "history": [asdict(record) for records in self.judge.history.values() for record in records],
-            "optimizer_numbers": numbers,
-        }
-        return Checkpoint(self.judged_model.state_dict(), state, facts)
+        step = self.steps_taken
+        return CheckpointWritten(
+            path, step, step / self.assembly.steps_per_epoch, reason, disk_usage(self.folder.checkpoints)
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to where a checkpoint was written.
@@ -344,32 +327,8 @@ class Trainer:
         Raises:
             CheckpointError: It belongs to another recipe.
         """
-        parts, state, facts = self.assembly.parts, checkpoint.state, checkpoint.facts
-        load_weights(self.judged_model, checkpoint.weights, "this recipe's model")
-        if self.ema is not None:
-            load_weights(parts.model, _below("trained.", state), "this recipe's model")
-            self.ema.started = facts["averaging"]
-        load_weights(parts.objective, _below("objective.", state), "this recipe's objective")
-        for name, player in self.assembly.players.items():
-            player.load_state(_below(f"optimizer.{name}.", state), facts["optimizer_numbers"][name])
-        self.position = Position(**facts["position"])
-        self.started = facts.get("started", True)
-        self.judge.best = None if facts["best"] is None else Best(**facts["best"])
-        self.ledger.load_state(facts["ledger"])
-        self.latest = {(r["split"], r["name"]): Record(**r) for r in facts["latest"]}
-        self.judge.remember([Record(**r) for r in facts.get("history", [])])
-        restore_random_states(_below("random.", state), self.assembly.device)
-        self._mend_best()
-
-    def _mend_best(self) -> None:
-        """Copies the best epoch again, if the run died between keeping it as the last and as the best."""
-        best, place = self.judge.best, self.position
-        if best is None or (place.epoch, place.step_in_epoch, place.judged) != (best.epoch, 0, best.epoch):
-            return
-        kept = read_checkpoint(self.folder.best).facts["best"] if checkpoint_exists(self.folder.best) else None
-        if kept != asdict(best):
-            self._keep_best()
-
-
-def _below(prefix: str, tensors: Any) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        restore(self, checkpoint)
+        best = self.keeper.mend(self.position, self.judge.ranking)
+        if self.judge.ranking and best is None:
+            warnings.warn("the best checkpoint is no longer there: the best from here on counts", stacklevel=2)
+            self.judge.ranking = []

@@ -52,6 +52,29 @@ class Player:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         return nn.utils.get_total_norm(gradients, foreach=True)
 
+    def step(self) -> None:
+        """Moves the parameters."""
+        self.optimizer.step()
+
+    def step_if(self, sound: Tensor) -> None:
+        """Moves the parameters if a condition holds, and else leaves them and the optimizer's state as they are.
+
+        Args:
+            sound: The condition, bool with shape :math:`()`. The host waits for it, unless the optimizer can take it
+                on the device.
+        """
+        if sound.is_cuda and self._takes_conditions():
+            self.optimizer.found_inf = (~sound).float()  # pyright: ignore[reportAttributeAccessIssue]
+            self.optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]
+            self.optimizer.step()
+        elif sound:
+            self.optimizer.step()
+
+    def _takes_conditions(self) -> bool:
+        """Whether the optimizer reads torch's ``found_inf``, and has a state to begin with: it would make one up."""
+        able = getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        return able and all(parameter in self.optimizer.state for parameter in self.parameters)
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The optimizer's state, tensors and plain numbers apart."""
         tensors: dict[str, Tensor] = {}

@@ -36,7 +36,41 @@ def seed_all(seed: int) -> None:
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
     """The states of the global generators."""
-    states = {"torch": torch.get_rng_state(), "numpy": _numpy_state(), "python": _python_state()}
+    return {**_torch_states(device), "numpy": _numpy_state(), "python": _python_state()}
+
+
+def restore_random_states(states: States, device: torch.device) -> None:
+    """Puts back what :func:`random_states` returned."""
+    _restore_torch_states(states, device)
+    *keys, position, has_gauss, gauss = states["numpy"].tolist()
+    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), int(position), int(has_gauss), gauss))
+    *words, gauss = states["python"].tolist()
+    random.setstate((3, tuple(int(word) for word in words), None if math.isnan(gauss) else gauss))
+
+
+@contextlib.contextmanager
+def preserved(device: torch.device) -> Iterator[None]:
+    """Puts the global generators back as they were, whoever draws from them meanwhile."""
+    numpy, python = np.random.get_state(), random.getstate()
+    tensors = _torch_states(device)
+    try:
+        yield
+    finally:
+        _restore_torch_states(tensors, device)
+        np.random.set_state(numpy)
+        random.setstate(python)
+
+
+@contextlib.contextmanager
+def isolated(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds the global generators for a while and puts them back as they were."""
+    with preserved(device):
+        seed_all(seed)
+        yield
+
+
+def _torch_states(device: torch.device) -> dict[str, Tensor]:
+    states = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     if device.type == "mps":
@@ -44,28 +78,12 @@ def random_states(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
-def restore_random_states(states: States, device: torch.device) -> None:
-    """Puts back what :func:`random_states` returned."""
+def _restore_torch_states(states: States, device: torch.device) -> None:
     torch.set_rng_state(states["torch"])
-    *keys, position, has_gauss, gauss = states["numpy"].tolist()
-    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), int(position), int(has_gauss), gauss))
-    *words, gauss = states["python"].tolist()
-    random.setstate((3, tuple(int(word) for word in words), None if math.isnan(gauss) else gauss))
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
     if device.type == "mps" and "mps" in states:
         torch.mps.set_rng_state(states["mps"])
-
-
-@contextlib.contextmanager
-def isolated(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds the global generators for a while and puts them back as they were."""
-    states = random_states(device)
-    seed_all(seed)
-    try:
-        yield
-    finally:
-        restore_random_states(states, device)
 
 
 def _numpy_state() -> Tensor:

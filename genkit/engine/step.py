@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genkit.dataset import Batch
 from genkit.engine.device import Precision, autocast
@@ -29,6 +29,8 @@ class TrainStep:
         precision: Arithmetic of the losses.
         after: Called when the step is over, for moving averages.
         watchers: Who is told whether a step's figures were finite.
+        skip_in: Modules whose buffers a move that is not finite would spoil, the model and the objective: where they
+            are given, such a move is skipped.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class TrainStep:
         precision: Precision = "fp32",
         after: Callable[[], None] | None = None,
         watchers: Sequence[KeepsWatch] = (),
+        skip_in: Sequence[nn.Module] = (),
     ) -> None:
         self.turns = turns
         self.players = players
@@ -51,6 +54,8 @@ class TrainStep:
         self.after = after
         self.watchers = tuple(watchers)
         self.names: tuple[str, ...] = ()
+        self._skips = bool(skip_in)
+        self._buffers = [b for module in skip_in for b in module.buffers() if b.is_floating_point()]
         self._clip = {
             turn.name: clip_norm.get(turn.name) if isinstance(clip_norm, Mapping) else clip_norm for turn in turns
         }
@@ -87,6 +92,7 @@ class TrainStep:
         player = self.players[turn.player]
         player.optimizer.zero_grad(set_to_none=True)
         share = 1 / len(micro_batches)
+        buffers = [buffer.clone() for buffer in self._buffers]
         logged: dict[str, Tensor] = {}
         for batch in micro_batches:
             loss = self._loss(turn, batch, progress)
@@ -98,10 +104,20 @@ class TrainStep:
         clip = self._clip[turn.name]
         if clip is not None:
             logged["grad_norm"] = player.clip(clip)
-        elif turn.log_grad_norm:
+        elif turn.log_grad_norm or self._skips:
             logged["grad_norm"] = player.grad_norm()
-        player.optimizer.step()
+        if self._skips:
+            self._step_if_finite(player, logged["loss"] + logged["grad_norm"], buffers)
+        else:
+            player.step()
         return logged
+
+    def _step_if_finite(self, player: Player, figure: Tensor, buffers: Sequence[Tensor]) -> None:
+        """Takes back what a move left in the modules' buffers if it is not finite, instead of making it."""
+        sound = torch.isfinite(figure)
+        player.step_if(sound)
+        for buffer, before in zip(self._buffers, buffers, strict=True):
+            buffer.copy_(torch.where(sound, buffer, before))
 
     def _loss(self, turn: Turn, batch: Batch, progress: Progress) -> Loss:
         try:

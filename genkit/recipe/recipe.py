@@ -24,6 +24,21 @@ Decay = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keep(Section):
+    """Which checkpoints stay on disk.
+
+    Attributes:
+        last: The last so many.
+        best: The best so many.
+        every: Those of each so many epochs, for ever.
+    """
+
+    last: PositiveInt = 1
+    best: PositiveInt = 1
+    every: PositiveInt | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train(Section):
     """How a recipe is trained.
 
@@ -41,9 +56,11 @@ class Train(Section):
             (automatic mixed precision; weights stay fp32).
         drop_last: Leave out the last, smaller batch of an epoch.
         log_every: Steps between two reports of the training figures.
-        checkpoint_every: Epochs between two checkpoints.
+        checkpoint_every: Epochs between two checkpoints; the best epochs are kept in any case.
+        keep: Which checkpoints stay on disk.
         best: The evaluator entry whose principal figure on the validation data chooses the best checkpoint;
             "auto" takes the first that has such a figure, "none" keeps only the last checkpoint.
+        on_nan: What a loss or gradient that is not finite does: it stops the run, or the step is skipped and counted.
         eval_batch_size: Examples in one batch of an evaluation.
         workers: Processes that read data which does not fit on the device.
     """
@@ -60,7 +77,9 @@ class Train(Section):
     drop_last: bool = False
     log_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 1
+    keep: Keep = Keep()
     best: str = "auto"
+    on_nan: Literal["stop", "skip"] = "stop"
     eval_batch_size: PositiveInt = 500
     workers: NonNegativeInt = 0
 

@@ -26,7 +26,9 @@ class MetricsFile:
         self.path = start.folder / "metrics.jsonl"
         try:
             kept = [record for record in read_records(self.path) if record.step <= start.start_step]
-            self.path.write_text("".join(map(_line, kept)), encoding="utf-8")
+            rewritten = self.path.with_name(f"{self.path.name}.new")
+            rewritten.write_text("".join(map(_line, kept)), encoding="utf-8")
+            rewritten.replace(self.path)
         except OSError as error:
             raise GenkitError(f"{self.path} cannot be written: {error}") from error
         self.known = {_key(record) for record in kept}

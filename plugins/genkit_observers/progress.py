@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import filesize
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import (
@@ -133,7 +134,8 @@ class LiveDisplay:
     @hookimpl
     def on_checkpoint(self, report: CheckpointWritten) -> None:
         """Shows where the last checkpoint is."""
-        self.checkpoint = f"{report.path} (epoch {report.epoch:g}, {report.reason})"
+        size = filesize.decimal(report.used)
+        self.checkpoint = f"{report.path} (epoch {report.epoch:g}, {report.reason}; {size} in all checkpoints)"
 
     @hookimpl
     def on_run_end(self, report: RunEnd) -> None:

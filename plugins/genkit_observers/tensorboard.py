@@ -33,6 +33,7 @@ class TensorBoard:
     def on_epoch_end(self, report: EpochEnd) -> None:
         """Writes the means of the epoch."""
         self.scalars(report.records, suffix="/epoch")
+        self.writer.flush()
 
     @hookimpl
     def on_evaluation(self, report: EvaluationEnd) -> None:
@@ -43,6 +44,7 @@ class TensorBoard:
             self.writer.add_image(name, picture.image, report.step)
         for note in report.notes:
             self.writer.add_text(f"notes/{report.entry}", note, report.step)
+        self.writer.flush()  # before the checkpoint: a run that dies after it never comes back here
 
     @hookimpl
     def on_run_end(self, report: RunEnd) -> None:

@@ -204,10 +204,10 @@ def test_figure_that_is_not_finite_is_never_the_best(tmp_path):
         )
         for value in (5.0, math.nan)
     )
-    best = trainer.judge.better(good, None)
-    assert best.value == 5.0
-    assert trainer.judge.better(bad, best) is best
-    assert trainer.judge.better(bad, None) is None
+    best = trainer.judge.ranked(good, [])
+    assert [one.value for one in best] == [5.0]
+    assert trainer.judge.ranked(bad, best) == best
+    assert trainer.judge.ranked(bad, []) == []
 
 
 def test_weights_that_the_last_update_broke_are_not_kept(tmp_path):

@@ -215,17 +215,6 @@ def test_a_resumed_run_remembers_the_same(trainer_of, moment):
     assert {call[:3] for call in Remembers.heard} == set(by_call)
 
 
-def test_a_checkpoint_from_before_there_was_a_memory_can_be_resumed(trainer_of):
-    trainer_of("parts", Watcher("step", 4, ""), "train.epochs=3").run()
-    continued = trainer_of("parts", Watcher(), "train.epochs=3")
-    checkpoint = read_checkpoint(continued.folder.last)
-    checkpoint.facts.pop("history")
-    continued.restore(checkpoint)
-    Remembers.heard.clear()
-    assert continued.run().status == "finished"
-    assert heard("one")[0] == (2, None, [])
-
-
 # ---- floors ------------------------------------------------------------------------------------------------------
 
 
