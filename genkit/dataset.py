@@ -69,10 +69,13 @@ class Batch:
         x: The examples, float32, with shape :math:`(B, *S)` where :math:`S` is the spec's shape; images in
             :math:`[0, 1]`.
         labels: Their classes, int64, with shape :math:`(B,)`; ``None`` for unlabelled data.
+        weight: What its loss counts for among the parts of one batch that several processes have; 1 where they
+            are equal, or where there is one process.
     """
 
     x: Tensor
     labels: Tensor | None = None
+    weight: float = 1.0
 
 
 def bytes_to_unit(raw: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from genkit.engine.judge import Judge
 from genkit.engine.loop import Trainer
 from genkit.engine.seeds import derive_seed, isolated, preserved
 from genkit.engine.stop import StopRequest
+from genkit.engine.world import World, joined
 from genkit.errors import CheckpointError, GenkitError, Problem, RecipeError, UsageError, closest
 from genkit.events import EvaluationEnd, Record, RunEnd, read_records
 from genkit.model import GenerativeModel
@@ -74,15 +76,17 @@ def run(
     """
     folder = RunFolder(Path(runs) / checked_name(default_name(recipe) if name is None else name))
     checked = load_recipe(recipe, overrides)
-    if resume and folder.recipe.is_file():
-        return _continue(folder, checked, device, allow_changes)
-    folder.check_free()
-    where = choose_device(device)
-    assembly = assemble(checked, where)
-    with StopRequest() as stop:
-        folder.create(checked, describe_environment(checked, where, installed()))
-        with folder.locked():
-            return _train(Trainer(assembly, folder, installed().manager), stop)
+    with joined(choose_device(device)) as world:
+        if (resume or world.restarted) and folder.recipe.is_file():
+            return _continue(folder, checked, world, allow_changes)
+        folder.check_free()
+        trainer = Trainer(assemble(checked, world.device, world.size), folder, installed().manager, world)
+        world.told()  # everybody has seen that the name is free
+        with StopRequest() as stop:
+            if world.leader:
+                folder.create(checked, describe_environment(checked, world.device, installed(), world.size))
+            with folder.locked() if world.leader else nullcontext():
+                return _train(trainer, stop)
 
 
 def resume(
@@ -108,11 +112,12 @@ def resume(
     """
     folder = RunFolder(Path(path))
     folder.check_run()
-    return _continue(folder, load_recipe(folder.recipe, overrides), device, allow_changes, checkpoint)
+    with joined(choose_device(device)) as world:
+        return _continue(folder, load_recipe(folder.recipe, overrides), world, allow_changes, checkpoint)
 
 
-def _continue(folder: RunFolder, recipe: Recipe, device: str, allow_changes: bool, name: str | None = None) -> RunEnd:
-    with folder.locked():
+def _continue(folder: RunFolder, recipe: Recipe, world: World, allow_changes: bool, name: str | None = None) -> RunEnd:
+    with folder.locked() if world.leader else nullcontext():
         checkpoint = _checkpoint_to_continue(folder, name)
         changes = _changes(folder, checkpoint, recipe)
         if changes and not allow_changes:
@@ -124,19 +129,20 @@ def _continue(folder: RunFolder, recipe: Recipe, device: str, allow_changes: boo
         end = folder.read_result()
         if end is not None and not changes and name is None:
             return end
-        where = choose_device(device)
-        trainer = Trainer(assemble(recipe, where), folder, installed().manager)
+        trainer = Trainer(assemble(recipe, world.device, world.size), folder, installed().manager, world)
+        world.told()  # everybody has read what is there
         if checkpoint is not None:
             trainer.restore(checkpoint)
         with StopRequest() as stop:
-            _note_resumption(folder, trainer, {key: new for key, (_, new) in changes.items()})
+            if world.leader:
+                _note_resumption(folder, trainer, {key: new for key, (_, new) in changes.items()})
             return _train(trainer, stop)
 
 
 def _note_resumption(folder: RunFolder, trainer: Trainer, changes: Mapping[str, Any]) -> None:
     """Writes down what the rest of the run depends on, and warns of what is not as it was."""
     recipe = trainer.assembly.recipe
-    environment = describe_environment(recipe, trainer.assembly.device, installed())
+    environment = describe_environment(recipe, trainer.assembly.device, installed(), trainer.world.size)
     different = folder.note_resumption(trainer.steps_taken, environment, changes)
     if different:
         warnings.warn(f"not as when {folder.path} began: {'; '.join(different)}", stacklevel=4)
@@ -182,13 +188,13 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _train(trainer: Trainer, stop: StopRequest) -> RunEnd:
     manager = installed().manager
-    observers = _make_observers(manager, trainer)
+    observers = _make_observers(manager, trainer) if trainer.world.leader else []
     try:
         end = trainer.run(stop)
     finally:
         for observer in observers:
             manager.unregister(observer)
-    if end.status == "finished":
+    if end.status == "finished" and trainer.world.leader:
         trainer.folder.write_result(end)
     return end
 

@@ -22,9 +22,9 @@ LAYERS = (
     {"hookspecs", "registry"},
     {"recipe"},
     {"engine"},
-    {"runs"},
+    {"runs", "bench", "sweep"},
     {"cli"},
-    {"testing"},
+    {"testing", "__main__"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FAMILIES = {"vae", "gan", "flow", "diffusion", "autoregressive"}

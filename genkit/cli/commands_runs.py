@@ -37,6 +37,9 @@ def run(
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="Continue it with a recipe that is not the one it began with.")
     ] = False,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine that train together, each on a device of its own.")
+    ] = 1,
     checkpoint: Annotated[
         str | None, typer.Option(help="Continue it from another checkpoint than the last, such as epoch-0050.")
     ] = None,
@@ -46,6 +49,8 @@ def run(
     from genkit.errors import UsageError
     from genkit.registry import installed
 
+    if devices > 1 and not dry_run:
+        _launch(devices, recipe, overrides or ())
     for plugin in installed().broken():
         typer.echo(f"warning: plugin {plugin.name!r} of {plugin.distribution} does not work: {plugin.error}", err=True)
     if resume not in (None, "auto"):
@@ -71,6 +76,24 @@ def run(
         _close(runner.run(recipe, overrides=overrides or (), resume=resume == "auto", **options))
 
 
+def _launch(devices: int, recipe: str | None, overrides: Sequence[str]) -> None:
+    """Becomes torch's launcher, which runs this very command in so many processes; a wrong recipe is told before."""
+    import os
+    import sys
+
+    from genkit.recipe import load_recipe
+
+    if recipe is not None and "=" not in recipe:
+        load_recipe(recipe, overrides)
+    words = sys.argv[1:]
+    place = next(i for i, word in enumerate(words) if word.startswith("--devices"))
+    del words[place : place + (1 if "=" in words[place] else 2)]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else each process advises against what games need
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    os.execv(sys.executable, [*launcher, "-m", "genkit", *words])
+
+
 def _print_plan(recipe: str, overrides: Sequence[str], device: str) -> None:
     from genkit.cli.tables import print_table
     from genkit.engine import assemble, choose_device
@@ -91,8 +114,13 @@ def _print_plan(recipe: str, overrides: Sequence[str], device: str) -> None:
 
 
 def _close(end: RunEnd) -> None:
-    """Prints what the run came to, and ends with its exit code."""
+    """Prints what the run came to, once, and ends with its exit code."""
+    import os
+
     from genkit.cli.app import INTERRUPTED
+
+    if os.environ.get("RANK", "0") != "0":
+        raise typer.Exit(0 if end.status == "finished" else 128 + end.signal if end.signal else INTERRUPTED)
 
     if end.status == "interrupted":
         typer.echo(f"interrupted; continue with: genkit run --resume {end.folder}", err=True)

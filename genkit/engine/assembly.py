@@ -118,8 +118,13 @@ def dry_build(recipe: Recipe) -> Parts:
     return parts
 
 
-def assemble(recipe: Recipe, device: torch.device) -> Assembly:
+def assemble(recipe: Recipe, device: torch.device, ranks: int = 1) -> Assembly:
     """Builds a run.
+
+    Args:
+        recipe: The recipe.
+        device: Where it trains.
+        ranks: Processes that share each batch.
 
     Raises:
         RecipeError: Some parts do not fit, or a batch is larger than the data.
@@ -129,7 +134,7 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
     parts = build_parts(recipe, dataset, device)
     check_names(recipe, parts)
     feeds = read_feeds(recipe, dataset, device)
-    check_batches(recipe, parts.objective, len(feeds["train"]))
+    check_batches(recipe, parts.objective, len(feeds["train"]), ranks)
     turns = list(parts.objective.turns(parts.model))
     players = _players(recipe, parts)
     return Assembly(recipe, device, dataset, parts, turns, players, feeds)
@@ -205,18 +210,20 @@ def _prepare(build: Factory[Any], judge: Objective | Evaluator, dataset: Dataset
         raise RecipeError([Problem(build.path, f"{build.name}: {error}", build.location)]) from error
 
 
-def check_batches(recipe: Recipe, objective: Objective, examples: int | None = None) -> None:
+def check_batches(recipe: Recipe, objective: Objective, examples: int | None = None, ranks: int = 1) -> None:
     """Checks that every batch can be grouped as the objective groups examples.
 
     Args:
         recipe: The recipe.
         objective: The objective.
         examples: Training examples, if they are known yet.
+        ranks: Processes that share each batch.
 
     Raises:
         RecipeError: A batch, the last of an epoch included, is no multiple of what the objective groups.
     """
-    train, multiple = recipe.train, objective.batch_multiple
+    train, together = recipe.train, objective.batch_multiple
+    multiple = together * ranks if together > 1 else 1  # each process judges its own part
     last = 0 if examples is None or train.drop_last else examples % train.batch_size
     message = ""
     if train.batch_size % multiple:
@@ -225,7 +232,8 @@ def check_batches(recipe: Recipe, objective: Objective, examples: int | None = N
     elif last % multiple:
         message = f"an epoch's last batch has {last} examples, no multiple of {multiple}; set train.drop_last to true"
     if message:
-        problem = f"{recipe.objective.name} judges {multiple} examples together, but {message}"
+        shared = f" in each of {ranks} processes" if ranks > 1 else ""
+        problem = f"{recipe.objective.name} judges {together} examples together{shared}, but {message}"
         raise RecipeError([Problem("train.batch_size", problem, recipe.place("train.batch_size"))])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,12 @@ from torch.utils.data import DataLoader
 
 from genkit.dataset import Batch, Split
 from genkit.engine.seeds import derive_seed
+
+
+def part_of(indices: Tensor, rank: int, ranks: int) -> Tensor:
+    """One rank's part of a batch; where there are fewer examples than ranks, one that counts nothing."""
+    part = indices.tensor_split(ranks)[rank]
+    return part if len(part) else indices[:1]
 
 
 class Feed:
@@ -44,7 +51,15 @@ class Feed:
         yield from self._gather(torch.arange(len(self)), batch_size, seed=0)
 
     def epoch(
-        self, batch_size: int, *, seed: int, epoch: int, drop_last: bool = False, skip: int = 0
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        drop_last: bool = False,
+        skip: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> Iterator[Batch]:
         """All examples in the epoch's own order.
 
@@ -56,27 +71,36 @@ class Feed:
             epoch: Which epoch.
             drop_last: Leave out the last, smaller batch.
             skip: Batches to leave out at the start.
+            rank: Which part of each batch is wanted.
+            ranks: How many parts a batch has.
         """
         order_seed = derive_seed(seed, "order", epoch)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(order_seed))
         end = self.steps(batch_size, drop_last) * batch_size
-        yield from self._gather(order[skip * batch_size : end], batch_size, seed=order_seed)
+        order = order[skip * batch_size : end]
+        if ranks == 1 or not len(order):
+            yield from self._gather(order, batch_size, seed=order_seed)
+            return
+        parts = [part_of(indices, rank, ranks) for indices in order.split(batch_size)]
+        shares = [len(indices.tensor_split(ranks)[rank]) * ranks / len(indices) for indices in order.split(batch_size)]
+        own = self._gather(torch.cat(parts), [len(part) for part in parts], seed=order_seed + rank)
+        for batch, share in zip(own, shares, strict=True):
+            yield replace(batch, weight=share)
 
-    def _gather(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+    def _gather(self, order: Tensor, sizes: int | list[int], seed: int) -> Iterator[Batch]:
         if not len(order):
             return
         if self.resident is None:
-            yield from self._stream(order, batch_size, seed)
+            yield from self._stream([part.tolist() for part in order.split(sizes)], seed)
             return
-        for indices in order.to(self.device).split(batch_size):
+        for indices in order.to(self.device).split(sizes):
             labels = None if self.labels is None else self.labels.index_select(0, indices)
             yield Batch(self.split.prepare(self.resident.index_select(0, indices)), labels)
 
-    def _stream(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+    def _stream(self, batches: list[list[int]], seed: int) -> Iterator[Batch]:
         loader = DataLoader(
             self.split.source,  # pyright: ignore[reportArgumentType]
-            batch_size=batch_size,
-            sampler=order.tolist(),
+            batch_sampler=batches,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator().manual_seed(seed),  # workers' seeds must not come from the training's stream

@@ -192,7 +192,7 @@ def lock(file: IO[str]) -> None:
 
 def _versions(environment: Mapping[str, Any]) -> dict[str, Any]:
     """What may change the digits of a figure: versions, the device, the number of threads."""
-    plain = {key: environment.get(key) for key in ("genkit", "python", "device", "threads")}
+    plain = {key: environment.get(key) for key in ("genkit", "python", "device", "threads", "processes")}
     plugins = {f"plugin {name}": version for name, version in environment.get("plugins", {}).items()}
     return {**plain, **environment.get("packages", {}), **plugins}
 
@@ -202,7 +202,9 @@ def recipe_text(recipe: Recipe) -> str:
     return write(recipe.to_plain())
 
 
-def describe_environment(recipe: Recipe, device: torch.device, registry: Registry) -> dict[str, Any]:
+def describe_environment(
+    recipe: Recipe, device: torch.device, registry: Registry, processes: int = 1
+) -> dict[str, Any]:
     """What a run's figures depend on beside its recipe."""
     return {
         "genkit": metadata.version("genkit-torch"),
@@ -214,6 +216,7 @@ def describe_environment(recipe: Recipe, device: torch.device, registry: Registr
         "packages": {name: metadata.version(name) for name in DISTRIBUTIONS} | {"torch": torch.__version__},
         "device": device_name(device),
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "seed": recipe.seed,
         "git": _git_state(),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,15 +44,17 @@ class Ledger:
     Args:
         capacity: Rows that fit between two readings.
         patience: Rows in a row that may be not finite: they are left out of all means and counted.
+        mean: Averages rows on the host over the processes that train together.
 
     Attributes:
         skipped: Rows that were not finite.
     """
 
-    def __init__(self, capacity: int, patience: int = 0) -> None:
+    def __init__(self, capacity: int, patience: int = 0, mean: Callable[[Tensor], Tensor] = lambda rows: rows) -> None:
         self.capacity = capacity
         self.patience = patience
         self.skipped = 0
+        self.mean = mean
         self.names: tuple[str, ...] = ()
         self.window = Means()
         self.epoch = Means()
@@ -95,7 +97,7 @@ class Ledger:
         """
         if self._rows is None or not self._filled:
             return
-        rows = self._rows[: self._filled].cpu().double()  # in this order: not every device has float64
+        rows = self.mean(self._rows[: self._filled].cpu().double())  # in this order: not every device has float64
         self._filled = 0
         sound = torch.isfinite(rows).all(1)
         for number, (row, fine) in enumerate(zip(rows, sound.tolist(), strict=True), step - len(rows) + 1):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from pluggy import PluginManager
+from torch import Tensor
 
 from genkit.dataset import Batch
 from genkit.engine.assembly import Assembly
@@ -20,13 +21,14 @@ from genkit.engine.device import matmul_precision
 from genkit.engine.diagnosis import gradient_norms
 from genkit.engine.ema import MovingAverage
 from genkit.engine.folder import RunFolder, device_name, disk_usage
-from genkit.engine.judge import Judge
+from genkit.engine.judge import Best, Judge
 from genkit.engine.keeper import Keeper
 from genkit.engine.ledger import Ledger
 from genkit.engine.seeds import derive_seed, isolated, preserved, seed_all
 from genkit.engine.state import Position, below, capture, restore
 from genkit.engine.step import TrainStep
 from genkit.engine.stop import Stopped, StopRequest
+from genkit.engine.world import World
 from genkit.errors import GenkitError, TrainingDiverged
 from genkit.events import CheckpointWritten, EpochEnd, EvaluationEnd, Record, RunEnd, RunStart, StepReport
 from genkit.model import complaints, watchers
@@ -44,10 +46,14 @@ class Trainer:
         assembly: What to train.
         folder: Where the run's files go; it exists already.
         manager: The hooks to call.
+        world: The processes that train together; only their leader writes, judges and calls hooks.
     """
 
-    def __init__(self, assembly: Assembly, folder: RunFolder, manager: PluginManager) -> None:
+    def __init__(
+        self, assembly: Assembly, folder: RunFolder, manager: PluginManager, world: World | None = None
+    ) -> None:
         train = assembly.recipe.train
+        self.world = World(assembly.device) if world is None else world
         self.assembly = assembly
         self.folder = folder
         self.hook = manager.hook
@@ -63,17 +69,18 @@ class Trainer:
             after=None if self.ema is None else self.ema.update,
             watchers=watchers(model, assembly.parts.objective),
             skip_in=(model, assembly.parts.objective) if train.on_nan == "skip" else (),
+            world=self.world,
         )
         self.judged_model = model if self.ema is None else self.ema.model
         self.judge = Judge(assembly, self.judged_model, folder.images)
         self.keeper = Keeper(folder, train.keep)
-        self.ledger = Ledger(train.log_every, PATIENCE if train.on_nan == "skip" else 0)
+        self.ledger = Ledger(train.log_every, PATIENCE if train.on_nan == "skip" else 0, self.world.mean)
         self.position = Position()
         self.started = False
         self.latest: dict[tuple[str, str], Record] = {}
         self._step = torch.zeros((), device=assembly.device)
         self._epoch = torch.zeros((), device=assembly.device)
-        seed_all(derive_seed(assembly.recipe.seed, "train"))
+        self.seed_noise()
 
     # ---- the run -------------------------------------------------------------------------------------------------
 
@@ -94,7 +101,7 @@ class Trainer:
                 stack.enter_context(matmul_precision(self.assembly.recipe.train.precision))
                 self._emit("on_run_start", start=self.describe())
                 self._train(stop)
-                complete = not stop and self._finish(stop)
+                complete = not self._asked(stop) and self._finish(stop)
         except BaseException as error:
             failed = RunEnd("failed", self.folder.path, (), time.perf_counter() - began, str(error))
             with suppress(GenkitError):  # what ended the run is the news, not who stumbled over it
@@ -110,14 +117,18 @@ class Trainer:
         total = self.assembly.recipe.train.epochs
         if not self.started:
             self._start()
-        while not stop:
+        while not self._asked(stop):
             if self.position.judged < self.position.epoch:
                 self._judge(stop)
-            if stop or self.position.epoch == total:
+            if self._asked(stop) or self.position.epoch == total:
                 break
             self.train_epoch(stop)
-        if stop:
+        if self._asked(stop):
             self._save("interrupted")
+
+    def _asked(self, stop: StopRequest) -> bool:
+        """Whether any rank was asked to end."""
+        return self.world.any(bool(stop))[0]
 
     def _start(self) -> None:
         """Shows a fresh model and its objective their first batch, for those that start from data."""
@@ -145,14 +156,15 @@ class Trainer:
             self.ledger.write(self.step.names, row)
             place.step_in_epoch += 1
             step = first_step + place.step_in_epoch
-            if row.is_cpu and not math.isfinite(row.sum()):  # elsewhere asking would make the device wait
+            asked, broken = self._look(stop, row, step)
+            if broken:
                 self._read_ledger(step)
             if step % train.log_every == 0:
                 self._read_ledger(step)
                 elapsed = time.perf_counter() - clock
                 self._report_steps(step, (place.step_in_epoch - reported) / elapsed)
                 seconds, reported, clock = seconds + elapsed, place.step_in_epoch, time.perf_counter()
-            if stop:
+            if asked:
                 self._read_ledger(step)
                 return
         self._read_ledger(first_step + place.step_in_epoch)
@@ -161,6 +173,15 @@ class Trainer:
         step = place.epoch * self.assembly.steps_per_epoch
         records = self._train_records(self.ledger.epoch.take(), step, place.epoch)
         self._emit("on_epoch_end", report=EpochEnd(place.epoch, step, records, seconds))
+
+    def _look(self, stop: StopRequest, row: Tensor, step: int) -> tuple[bool, ...]:
+        """Whether any rank was asked to end, and whether a figure is not finite, as far as that costs no waiting.
+
+        Ranks ask each other, and a device is asked for a value, at the log's pace; on the CPU at every step.
+        """
+        if not row.is_cpu and self.world.size > 1 and step % self.assembly.recipe.train.log_every:
+            return False, False
+        return self.world.any(bool(stop), row.is_cpu and not math.isfinite(row.sum()))
 
     def _rounds(self, epoch: int, skip: int) -> Iterator[list[Batch]]:
         """The batches of each step that is left in the epoch."""
@@ -171,9 +192,16 @@ class Trainer:
             epoch=epoch,
             drop_last=train.drop_last,
             skip=skip * size,
+            rank=self.world.rank,
+            ranks=self.world.size,
         )
         while group := list(islice(batches, size)):
             yield group
+
+    def seed_noise(self) -> None:
+        """Begins this rank's own stream of random numbers for training, another one at each step it is begun at."""
+        purpose = ("rank", self.world.rank, self.steps_taken) if self.world.rank or self.steps_taken else ()
+        seed_all(derive_seed(self.assembly.recipe.seed, "train", *purpose))
 
     @property
     def steps_taken(self) -> int:
@@ -189,30 +217,46 @@ class Trainer:
     # ---- judging and keeping -------------------------------------------------------------------------------------
 
     def _judge(self, stop: StopRequest) -> None:
-        """Calls the evaluators that are due, then keeps the epoch's checkpoint and perhaps the best."""
+        """Has the leader call the evaluators that are due, then keeps the epoch's checkpoint and perhaps the best."""
         place, train = self.position, self.assembly.recipe.train
-        ranking, remembered = self.judge.ranking, self.judge.evaluator_states()
-        try:
-            for report in self.judge.due(place.epoch, stop):
-                self._report_evaluation(report)
-                ranking = self.judge.ranked(report, ranking)
-        except Stopped:  # the epoch is judged again, whole, when the run goes on
-            self.judge.load_evaluator_states(remembered)
+        parts = self.assembly.parts
+        self.world.average([b for m in (parts.model, parts.objective) for b in m.buffers() if b.is_floating_point()])
+        ranking = self.world.told(self._verdict(stop) if self.world.leader else None)
+        if ranking is None:
             return
         place.judged = place.epoch
         improved, self.judge.ranking = ranking != self.judge.ranking, ranking
         due = place.epoch % train.checkpoint_every == 0 or place.epoch == train.epochs or self.keeper.due(place.epoch)
         if place.epoch and (improved or due):
             self._save("epoch")
-            if self.keeper.keep(place.epoch, ranking):
+            if self.world.leader and self.keeper.keep(place.epoch, ranking):
                 self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.best, "best"))
 
+    def _verdict(self, stop: StopRequest) -> list[Best] | None:
+        """The best epochs, this one counted in; ``None`` if somebody broke the evaluation off.
+
+        Then the epoch is judged again, whole, when the run goes on.
+        """
+        ranking, remembered = self.judge.ranking, self.judge.evaluator_states()
+        try:
+            for report in self.judge.due(self.position.epoch, stop):
+                self._report_evaluation(report)
+                ranking = self.judge.ranked(report, ranking)
+        except Stopped:
+            self.judge.load_evaluator_states(remembered)
+            return None
+        return ranking
+
     def _finish(self, stop: StopRequest) -> bool:
-        """Judges the best weights, and the objective's networks as they were then, on the test data.
+        """Has the leader judge the best weights on the test data.
 
         Returns:
             Whether nobody broke it off.
         """
+        return self.world.told(self._final_verdict(stop) if self.world.leader else None)
+
+    def _final_verdict(self, stop: StopRequest) -> bool:
+        """Judges the best weights, and the objective's networks as they were then; returns whether to the end."""
         epoch, step = self.position.epoch, self.position.epoch * self.assembly.steps_per_epoch
         if checkpoint_exists(self.folder.best):
             checkpoint = read_checkpoint(self.folder.best)
@@ -296,6 +340,8 @@ class Trainer:
         )
 
     def _emit(self, event: str, **report: Any) -> None:
+        if not self.world.leader:
+            return
         try:
             with preserved(self.assembly.device):
                 getattr(self.hook, event)(**report)
@@ -312,7 +358,9 @@ class Trainer:
             for name, weight in module.named_parameters():
                 if not torch.isfinite(weight).all():
                     raise TrainingDiverged(f"{name} of the {what} is no longer finite; {self._last_good()}")
-        self.keeper.write(capture(self))
+        checkpoint = capture(self)
+        if self.world.leader:
+            self.keeper.write(checkpoint)
         self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.last, reason))
 
     def _checkpoint_report(self, path: Any, reason: str) -> CheckpointWritten:
@@ -328,7 +376,8 @@ class Trainer:
             CheckpointError: It belongs to another recipe.
         """
         restore(self, checkpoint)
-        best = self.keeper.mend(self.position, self.judge.ranking)
+        mended = self.keeper.mend(self.position, self.judge.ranking) if self.world.leader else None
+        best = self.world.told(mended)
         if self.judge.ranking and best is None:
             warnings.warn("the best checkpoint is no longer there: the best from here on counts", stacklevel=2)
             self.judge.ranking = []

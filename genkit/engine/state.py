@@ -40,7 +40,9 @@ class Position:
 def capture(trainer: Trainer) -> Checkpoint:
     """A checkpoint of a trainer between two steps."""
     assembly, judge = trainer.assembly, trainer.judge
-    state: dict[str, Tensor] = {f"random.{k}": v for k, v in random_states(assembly.device).items()}
+    streams = trainer.world.gather(random_states(assembly.device))
+    state = {f"random.{k}": v for k, v in streams[0].items()}
+    state |= {f"rank.{rank}.{k}": v for rank, own in enumerate(streams[1:], 1) for k, v in own.items()}
     state |= {f"objective.{k}": v for k, v in assembly.parts.objective.state_dict().items()}
     numbers: dict[str, Any] = {}
     for name, player in assembly.players.items():
@@ -86,7 +88,11 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     judge.ranking = [Best(**best) for best in facts["ranking"]]
     judge.remember([Record(**r) for r in facts["history"]])
     judge.load_evaluator_states({entry: below(f"evaluator.{entry}.", state) for entry in assembly.parts.evaluators})
-    restore_random_states(below("random.", state), assembly.device)
+    stream = below(f"rank.{trainer.world.rank}." if trainer.world.rank else "random.", state)
+    if stream:
+        restore_random_states(stream, assembly.device)
+    else:  # there are more processes than there were
+        trainer.seed_noise()
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

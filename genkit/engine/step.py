@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +12,14 @@ from torch import Tensor, nn
 from genkit.dataset import Batch
 from genkit.engine.device import Precision, autocast
 from genkit.engine.player import Player
+from genkit.engine.shared import SharedLoss
+from genkit.engine.world import World
 from genkit.errors import GenkitError
 from genkit.model import KeepsWatch
 from genkit.objective import Loss, Progress, Turn
 
 Clip = float | Mapping[str, float] | None
+T = TypeVar("T")
 
 
 class TrainStep:
@@ -31,6 +36,7 @@ class TrainStep:
         watchers: Who is told whether a step's figures were finite.
         skip_in: Modules whose buffers a move that is not finite would spoil, the model and the objective: where they
             are given, such a move is skipped.
+        world: The processes that train together.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class TrainStep:
         after: Callable[[], None] | None = None,
         watchers: Sequence[KeepsWatch] = (),
         skip_in: Sequence[nn.Module] = (),
+        world: World | None = None,
     ) -> None:
         self.turns = turns
         self.players = players
@@ -54,6 +61,12 @@ class TrainStep:
         self.after = after
         self.watchers = tuple(watchers)
         self.names: tuple[str, ...] = ()
+        self.world = World(device) if world is None else world
+        self._shared = (
+            {turn.name: SharedLoss(turn, players[turn.player].parameters) for turn in turns}
+            if self.world.size > 1
+            else {}
+        )
         self._skips = bool(skip_in)
         self._buffers = [b for module in skip_in for b in module.buffers() if b.is_floating_point()]
         self._clip = {
@@ -95,11 +108,10 @@ class TrainStep:
         buffers = [buffer.clone() for buffer in self._buffers]
         logged: dict[str, Tensor] = {}
         for batch in micro_batches:
-            loss = self._loss(turn, batch, progress)
-            total = loss.total if share == 1 else loss.total * share
-            total.backward(inputs=player.parameters)  # nobody else's gradients are touched
+            loss = self._descend(turn, batch, progress, share, last=batch is micro_batches[-1])
             for name, value in {"loss": loss.total, **loss.terms}.items():
-                value = value.detach() if share == 1 else value.detach() * share
+                scale = share * batch.weight
+                value = value.detach() if scale == 1 else value.detach() * scale
                 logged[name] = logged[name] + value if name in logged else value
         clip = self._clip[turn.name]
         if clip is not None:
@@ -112,16 +124,30 @@ class TrainStep:
             player.step()
         return logged
 
+    def _descend(self, turn: Turn, batch: Batch, progress: Progress, share: float, *, last: bool) -> Loss:
+        """Adds one micro-batch's gradients to those of the turn's player; nobody else's are touched."""
+        parameters = self.players[turn.player].parameters
+        if turn.name not in self._shared:
+            loss = self._loss(turn, turn.loss, batch, progress)
+            total = loss.total if share == 1 else loss.total * share
+            total.backward(inputs=parameters)
+            return loss
+        shared = self._shared[turn.name]
+        with nullcontext() if last else shared.alone():
+            total, loss = self._loss(turn, shared, batch, progress)
+            (total * share).backward(inputs=parameters)
+        return loss
+
     def _step_if_finite(self, player: Player, figure: Tensor, buffers: Sequence[Tensor]) -> None:
         """Takes back what a move left in the modules' buffers if it is not finite, instead of making it."""
-        sound = torch.isfinite(figure)
+        sound = self.world.every(torch.isfinite(figure))
         player.step_if(sound)
         for buffer, before in zip(self._buffers, buffers, strict=True):
             buffer.copy_(torch.where(sound, buffer, before))
 
-    def _loss(self, turn: Turn, batch: Batch, progress: Progress) -> Loss:
+    def _loss(self, turn: Turn, loss: Callable[[Batch, Progress], T], batch: Batch, progress: Progress) -> T:
         try:
             with autocast(self.device, self.precision):
-                return turn.loss(batch, progress)
+                return loss(batch, progress)
         except ValueError as error:  # such as batch normalization of a single example
             raise GenkitError(f"turn {turn.name!r} on a batch of {len(batch.x)}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ class Stopped(BaseException):
 
 class StopRequest:
     """Notes the first signal and lets the loop end cleanly; a second one interrupts wherever it comes.
+
+    A launcher of several processes passes on to each the signal that all of them had from the terminal already, and
+    kills those that do not end in time: under one, a second signal changes nothing.
 
     Attributes:
         signal: The signal that asked; 0 if none did.
@@ -56,6 +60,8 @@ class StopRequest:
             self._at_once = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal and "TORCHELASTIC_RUN_ID" in os.environ:
+            return
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number

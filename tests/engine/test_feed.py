@@ -69,3 +69,18 @@ def test_reading_moves_no_global_random_number(feed):
     torch.manual_seed(1)
     list(feed.epoch(4, seed=1, epoch=0))
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("examples", [32, 33, 11])
+def test_ranks_share_each_batch(ranks, examples):
+    """Every example is in one rank's part, weights make the mean of the parts' means that of the batch."""
+    feed = Feed(Split(torch.arange(examples).unsqueeze(1), torch.Tensor.float), torch.device("cpu"))
+    whole = list(feed.epoch(5, seed=1, epoch=2, skip=1))
+    parts = [list(feed.epoch(5, seed=1, epoch=2, skip=1, rank=rank, ranks=ranks)) for rank in range(ranks)]
+    for index, batch in enumerate(whole):
+        own = [part[index] for part in parts]
+        assert torch.equal(torch.cat([one.x for one in own if one.weight]), batch.x)
+        means = torch.stack([one.x.mean() * one.weight for one in own])
+        assert means.mean().item() == pytest.approx(batch.x.mean().item(), rel=1e-6)
+    assert all(len(part) == len(whole) for part in parts)

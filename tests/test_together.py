@@ -1,0 +1,180 @@
+"""Several processes train what one process with the same batches and the same noise trains."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from killing import differences
+from safetensors.torch import load_file
+
+import genkit.runs
+from genkit.dataset import Batch
+from genkit.engine import assemble
+from genkit.engine.seeds import derive_seed, seed_all
+from genkit.events import read_records
+from genkit.objective import Progress
+from genkit.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+RECIPES = {
+    "vae_mlp": ["data.train=331", "data.validation=32", "data.test=32", "evaluate={}"],
+    "gan_mlp": ["data.train=331", "data.test=0", "evaluate={}", "objective.critic_steps=2"],
+}
+COMMON = ["train.batch_size=33", "train.epochs=2", "train.log_every=1"]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def launch(place, *words, restarts=0, **options):
+    command = [*LAUNCH, f"--max-restarts={restarts}", "-m", "genkit", "run", *words, "--runs", str(place)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    return subprocess.Popen(command, env=environment, text=True, **options)
+
+
+def finish(process):
+    try:
+        output, _ = process.communicate(timeout=180)
+    finally:
+        process.kill()
+    return output
+
+
+def by_hand(recipe):
+    """One process that computes both halves of each batch, each with the noise of the rank whose half it is."""
+    assembly = assemble(recipe, torch.device("cpu"))
+    streams = []
+    for purpose in ((), ("rank", 1, 0)):
+        seed_all(derive_seed(recipe.seed, "train", *purpose))
+        streams.append(torch.get_rng_state())
+    builders = {name: recipe.train.optimizers.get(name, recipe.train.optimizer) for name in assembly.players}
+    optimizers = {name: build().build(assembly.players[name].parameters) for name, build in builders.items()}
+    now, size, per_step = Progress(torch.zeros(()), torch.zeros(())), recipe.train.batch_size, assembly.batches_per_step
+    first_losses = []
+    for epoch in range(recipe.train.epochs):
+        batches = list(assembly.feeds["train"].epoch(size, seed=recipe.seed, epoch=epoch))
+        for start in range(0, len(batches), per_step):
+            step = batches[start : start + per_step]
+            for number, turn in enumerate(assembly.turns):
+                own = assembly.players[turn.player].parameters
+                for batch in step[: turn.repeats]:
+                    means = [torch.zeros_like(parameter) for parameter in own]
+                    logged = 0.0
+                    for rank, x in enumerate(batch.x.tensor_split(2)):
+                        torch.set_rng_state(streams[rank])
+                        share = len(x) / len(batch.x)
+                        loss = turn.loss(Batch(x if len(x) else batch.x), now).total
+                        gradients = torch.autograd.grad(loss * share, own)
+                        means = [mean + gradient for mean, gradient in zip(means, gradients, strict=True)]
+                        logged += loss.item() * share
+                        streams[rank] = torch.get_rng_state()
+                    for parameter, mean in zip(own, means, strict=True):
+                        parameter.grad = mean
+                    optimizers[turn.player].step()
+                    first_losses += [logged] if number == 0 and batch is step[0] else []
+    return assembly.parts.model.state_dict(), first_losses
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_processes_move_as_one_with_the_same_batches(name, tmp_path):
+    """The last batch of an epoch has one example: one rank's part of it counts nothing."""
+    words = [str(ROOT / "recipes" / f"{name}.yaml"), *RECIPES[name], *COMMON]
+    process = launch(tmp_path, *words, "--name", "two", "--device", "cpu", stdout=subprocess.PIPE)
+    finish(process)
+    assert process.returncode == 0
+    recipe = load_recipe(words[0], words[1:])
+    expected, losses = by_hand(recipe)
+    start = assemble(recipe, torch.device("cpu")).parts.model.state_dict()
+    for key, value in load_file(tmp_path / "two" / "checkpoints" / "last" / "model.safetensors").items():
+        assert torch.allclose(value, expected[key], atol=1e-6), key
+        assert not torch.allclose(value, start[key], atol=1e-4), key
+    (first,) = {f"{turn.name}/loss" for turn in assemble(recipe, torch.device("cpu")).turns[:1]}
+    lines = read_records(tmp_path / "two" / "metrics.jsonl")
+    assert [r.value for r in lines if r.name == first] == pytest.approx(losses, rel=1e-5)
+
+
+def children(process):
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def wait_for(condition, process):
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "it ended before anything happened"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two processes that nobody disturbs."""
+    place = tmp_path_factory.mktemp("whole")
+    process = launch(place, *LONG, "--name", "run", stdout=subprocess.PIPE)
+    finish(process)
+    assert process.returncode == 0
+    return place / "run"
+
+
+LONG = [str(ROOT / "recipes" / "vae_mlp.yaml"), *RECIPES["vae_mlp"][:3], "train.batch_size=33", "train.epochs=12"]
+LONG += ["model.encoder.hidden_dims=[32]", "model.decoder.hidden_dims=[32]", "train.log_every=5"]
+LONG += ["evaluate={bpd: {use: bits_per_dim, every: 1}}", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_is_started_again_and_goes_on(rank, whole, tmp_path):
+    process = launch(tmp_path, *LONG, "--name", "run", restarts=1, stdout=subprocess.PIPE)
+    wait_for(lambda: reached(tmp_path / "run", 2), process)
+    ranks = sorted(children(process), key=lambda pid: environment_of(pid)["RANK"])
+    os.kill(ranks[rank], signal.SIGKILL)
+    finish(process)
+    assert process.returncode == 0
+    resumed = json.loads((tmp_path / "run" / "environment.json").read_text())["resumed"]
+    assert [note["step"] >= 22 for note in resumed] == [True]
+    assert differences(whole, tmp_path / "run") == ["pictures"]  # there are none
+
+
+def test_a_signal_ends_all_ranks_with_a_checkpoint(whole, tmp_path):
+    process = launch(tmp_path, *LONG, "--name", "run", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: reached(tmp_path / "run", 1), process)
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    assert process.returncode != 0
+    assert not (tmp_path / "run" / "result.json").exists()
+    process = launch(tmp_path, *LONG, "--name", "run", "--resume", "auto", stdout=subprocess.PIPE)
+    finish(process)
+    assert process.returncode == 0
+    assert differences(whole, tmp_path / "run") == ["pictures"]
+
+
+def test_one_process_goes_on_where_two_began(tmp_path):
+    """With all that a step can have, and networks whose running statistics are each rank's own during an epoch."""
+    words = [str(ROOT / "recipes" / "vae_mlp.yaml"), "data.train=100", "data.validation=32", "data.test=32"]
+    words += ["model.encoder={use: cnn, channels: 4, normalization: batch}", "model.decoder.hidden_dims=[8]"]
+    words += ["train.batch_size=32", "train.accumulate=2", "train.clip_norm=5", "train.ema=0.9", "train.on_nan=skip"]
+    words += ["evaluate={bpd: {use: bits_per_dim, every: 1}}", "--device", "cpu", "--name", "run"]
+    process = launch(tmp_path, *words, "train.epochs=1", stdout=subprocess.PIPE)
+    finish(process)
+    assert process.returncode == 0
+    kept = load_file(tmp_path / "run" / "checkpoints" / "last" / "state.safetensors")
+    assert kept["trained.encoder.layers.1.running_var"].isfinite().all()
+    with pytest.warns(UserWarning, match="processes was 2, is 1"):
+        end = genkit.runs.resume(tmp_path / "run", overrides=["train.epochs=2"], allow_changes=True, device="cpu")
+    assert end.status == "finished"
+    assert {record.epoch for record in end.records} <= {1, 2}
+
+
+def reached(run, epoch):
+    state = run / "checkpoints" / "last" / "state.json"
+    with contextlib.suppress(FileNotFoundError):
+        return json.loads(state.read_text())["position"]["epoch"] >= epoch
+    return False
+
+
+def environment_of(pid):
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
