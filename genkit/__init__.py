@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         StepReport,
         read_records,
     )
+    from genkit.launcher import Job, Launcher
     from genkit.model import (
         Capability,
         Decodes,
@@ -100,6 +101,7 @@ _HOMES = {
         "StepReport",
         "read_records",
     ),
+    "genkit.launcher": ("Job", "Launcher"),
     "genkit.model": (
         "Capability",
         "Decodes",

@@ -18,7 +18,7 @@ PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("genkit_*/__ini
 LAYERS = (
     {"errors"},
     {"component", "units", "dataset", "model", "objective", "sampler", "evaluator", "backbone", "optimizer"}
-    | {"cache", "events", "picture"},
+    | {"cache", "events", "launcher", "picture"},
     {"hookspecs", "registry"},
     {"recipe"},
     {"engine"},

@@ -4,7 +4,12 @@ import gc
 import sys
 import warnings
 
-from genkit.cli import commands_recipes, commands_registry, commands_runs  # noqa: F401  (they register themselves)
+from genkit.cli import (  # noqa: F401  (they register themselves)
+    commands_recipes,
+    commands_registry,
+    commands_runs,
+    commands_sweeps,
+)
 from genkit.cli.app import app, narrowed
 
 __all__ = ["app", "main"]

@@ -16,7 +16,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], console:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
         numeric = header in ("value", "floor")
-        table.add_column(header, overflow="fold", justify="right" if numeric else "left", no_wrap=numeric)
+        table.add_column(Text(header), overflow="fold", justify="right" if numeric else "left", no_wrap=numeric)
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     (console or Console()).print(table)

@@ -12,6 +12,7 @@ CHECKED_ELSEWHERE = {
     "bijection": "tests/plugins/genkit_flow/test_bijections.py",
     "dequantizer": "tests/plugins/genkit_flow/test_flow.py",
     "feature_extractor": "tests/plugins/genkit_features",
+    "launcher": "tests/plugins/genkit_launchers",
     "likelihood": "tests/plugins/genkit_vae/test_likelihoods.py",
     "optimizer": "tests/plugins/genkit_optim",
     "posterior": "tests/plugins/genkit_vae/test_vae.py",
