@@ -89,16 +89,20 @@ class Split:
 
     Attributes:
         source: All examples as one tensor with shape :math:`(N, *S)` (``uint8`` where it can be), which the
-            engine keeps on the device; or, for data that does not fit, a map-style torch dataset of
-            ``(example, label)`` pairs, which is streamed through workers (label ``-1`` where there is none).
+            engine keeps on the device; or a map-style torch dataset of ``(example, label)`` pairs, which workers
+            read (label ``-1`` where there is none). Examples that are ``uint8`` tensors of one shape are read once
+            and kept, if there is room for them; others are read in every pass.
         prepare: Turns a gathered batch of raw examples into float32 in the spec's range, on the device. It
             may draw random numbers: dynamic binarization and augmentation live here.
         labels: Classes of a tensor source, int64, with shape :math:`(N,)`.
+        fixed: Whether a map-style source gives the same example whenever it is asked. One that draws random numbers
+            must deny it: then nothing is kept, and each example is read under a seed of its own in every epoch.
     """
 
     source: Tensor | TorchDataset
     prepare: Callable[[Tensor], Tensor] = bytes_to_unit
     labels: Tensor | None = None
+    fixed: bool = True
 
     def __len__(self) -> int:
         return len(self.source)  # pyright: ignore[reportArgumentType]

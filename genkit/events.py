@@ -63,6 +63,7 @@ class RunStart:
         samples_per_step: Training examples in one step.
         parameters: Number of trained parameters of each player.
         start_step: The step it starts from; above 0 when resumed.
+        data: Where the examples are and who reads them, in words.
     """
 
     name: str
@@ -74,6 +75,7 @@ class RunStart:
     samples_per_step: int
     parameters: Mapping[str, int]
     start_step: int = 0
+    data: str = ""
 
 
 @dataclass(frozen=True)

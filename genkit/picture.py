@@ -1,11 +1,16 @@
-"""Pictures: what evaluators draw, and images side by side."""
+"""Pictures: what evaluators draw, and images side by side.
+
+Torchvision has functions for both, which these are equal to; its import takes longer than all else before a first step.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
+from torch.nn.functional import pad
 
 GAP = 2
 PAPER = 0.3  # between the images: neither black, nor white, nor the grey of an untrained mean
@@ -45,4 +50,23 @@ def image_grid(images: Tensor, columns: int, *, zoom: int = 1, gap: int = GAP) -
     if images.shape[1] not in (1, 3):
         images = images[:, :1]
     images = images.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
-    return make_grid(images, nrow=columns, padding=gap, pad_value=PAPER)
+    images = images.expand(-1, 3, -1, -1)
+    count = len(images)
+    if count == 1:
+        return images[0]
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    cells = pad(images, (gap, 0, gap, 0), value=PAPER)  # to the left of each and above it
+    cells = pad(cells, (0, 0) * 3 + (0, rows * columns - count), value=PAPER)
+    grid = cells.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+    return pad(grid, (0, gap, 0, gap), value=PAPER)
+
+
+def save_png(image: Tensor, path: Path) -> None:
+    """Writes an image with shape :math:`(3, H, W)` or :math:`(1, H, W)` and values in [0, 1].
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    pixels = image.detach().cpu().expand(3, -1, -1).mul(255).add(0.5).clamp(0, 255).byte()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)

@@ -134,6 +134,8 @@ def _continue(folder: RunFolder, recipe: Recipe, world: World, allow_changes: bo
         if checkpoint is not None:
             trainer.restore(checkpoint)
         with StopRequest() as stop:
+            if changes or name not in (None, folder.last.name):
+                trainer.keep_place("changed")  # from now on this is where the run goes on, and how
             if world.leader:
                 _note_resumption(folder, trainer, {key: new for key, (_, new) in changes.items()})
             return _train(trainer, stop)
@@ -201,15 +203,19 @@ def _train(trainer: Trainer, stop: StopRequest) -> RunEnd:
 
 def _make_observers(manager: PluginManager, trainer: Trainer) -> list[object]:
     """The observers of this run, registered for its duration."""
+    observers: list[object] = []
     try:
         with preserved(trainer.assembly.device):
-            observers = [o for made in manager.hook.make_observers(start=trainer.describe()) for o in made]
-        for observer in observers:
+            made = manager.hook.make_observers(start=trainer.describe())
+        for observer in (one for some in made for one in some):
             manager.register(observer)
+            observers.append(observer)
         manager.check_pending()
-    except GenkitError:
-        raise
     except Exception as error:
+        for observer in observers:
+            manager.unregister(observer)
+        if isinstance(error, GenkitError):
+            raise
         raise GenkitError(f"an observer cannot be made: {type(error).__name__}: {error}") from error
     return observers
 

@@ -92,7 +92,9 @@ def differences(whole, killed):
             one, other = ((run / "checkpoints" / name / file).read_bytes() for run in (whole, killed))
             found += [] if one == other else [f"{name}/{file}"]
         facts = [json.loads((run / "checkpoints" / name / "state.json").read_text()) for run in (whole, killed)]
-        found += [f"{name}: {key}" for key in facts[0] if key != "sha256" and facts[0][key] != facts[1][key]]
+        found += [
+            f"{name}: {key}" for key in facts[0] if key not in ("sha256", "reason") and facts[0][key] != facts[1][key]
+        ]
     lines = [figures(run / "metrics.jsonl") for run in (whole, killed)]
     found += [f"figure {line}" for line in sorted(set(lines[0]) ^ set(lines[1]))[:5]]
     found += ["doubled lines"] if len(set(lines[1])) != len(lines[1]) else []

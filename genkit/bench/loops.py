@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genkit.dataset import Batch
 from genkit.engine.assembly import Assembly, assemble
 from genkit.engine.device import autocast
+from genkit.engine.feed import Ticket
 from genkit.engine.folder import RunFolder
 from genkit.engine.loop import Trainer
 from genkit.engine.seeds import derive_seed, isolated
@@ -74,7 +75,7 @@ class Paused(Trainer):
     A run that is resumed draws the epoch's order again to find its place; one that just goes on does not.
     """
 
-    def _rounds(self, epoch: int, skip: int) -> Iterator[list[Batch]]:
+    def _rounds(self, epoch: int, skip: int) -> Iterator[list[Ticket]]:
         if not skip:
             self._ahead = super()._rounds(epoch, skip)
         return self._ahead

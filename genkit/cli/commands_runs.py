@@ -98,6 +98,7 @@ def _print_plan(recipe: str, overrides: Sequence[str], device: str) -> None:
     from genkit.cli.tables import print_table
     from genkit.engine import assemble, choose_device
     from genkit.engine.folder import device_name, recipe_text
+    from genkit.engine.placement import describe
     from genkit.recipe import load_recipe
 
     checked = load_recipe(recipe, overrides)
@@ -107,6 +108,7 @@ def _print_plan(recipe: str, overrides: Sequence[str], device: str) -> None:
         ("device", device_name(assembly.device)),
         ("data", f"{assembly.parts.spec.shape}, {assembly.parts.spec.describe_values()}"),
         *((split, f"{len(feed):,} examples") for split, feed in assembly.feeds.items()),
+        ("all data", describe(assembly.feeds)),
         *((player, f"{state.num_parameters:,} parameters") for player, state in assembly.players.items()),
         ("steps", f"{checked.train.epochs} epochs of {assembly.steps_per_epoch}"),
     ]
@@ -213,16 +215,15 @@ def sample(
 
 def _write_samples(x: Any, output: Path, columns: int, zoom: int) -> None:
     import numpy as np
-    from torchvision.utils import save_image
 
     from genkit.errors import UsageError
-    from genkit.picture import image_grid
+    from genkit.picture import image_grid, save_png
 
     try:
         if output.suffix == ".npy":
             np.save(output, x.cpu().numpy(), allow_pickle=False)
         else:
-            save_image(image_grid(x, min(columns, len(x)), zoom=zoom), output)
+            save_png(image_grid(x, min(columns, len(x)), zoom=zoom), output)
     except OSError as error:
         raise UsageError(f"{output} cannot be written: {error}") from error
 

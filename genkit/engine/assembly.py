@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +14,9 @@ import torch
 from genkit.component import Factory
 from genkit.dataset import Dataset, DataSpec, Split, SplitName
 from genkit.engine.feed import Feed
+from genkit.engine.graph import obstacle_to_graphs
+from genkit.engine.machine import usual_workers
+from genkit.engine.placement import pools_for
 from genkit.engine.player import Player
 from genkit.engine.seeds import derive_seed, isolated
 from genkit.errors import DataError, PluginError, Problem, RecipeError, closest
@@ -97,7 +103,13 @@ def build_parts(recipe: Recipe, dataset: Dataset, device: torch.device) -> Parts
         with isolated(derive_seed(recipe.seed, "evaluator", name), device), start:
             evaluators[name] = entry.evaluator(model)
             _prepare(entry.evaluator, evaluators[name], dataset)
-    return Parts(spec, model.to(device), objective.to(device), evaluators)
+    wanted = recipe.train.channels_last
+    layout = torch.channels_last if wanted == "on" or (wanted == "auto" and device.type == "cuda") else None
+    for module in (model, objective):
+        module.to(device)
+        if layout is not None:
+            module.to(memory_format=layout)
+    return Parts(spec, model, objective, evaluators)
 
 
 def build_dataset(recipe: Recipe) -> Dataset:
@@ -130,13 +142,15 @@ def assemble(recipe: Recipe, device: torch.device, ranks: int = 1) -> Assembly:
         RecipeError: Some parts do not fit, or a batch is larger than the data.
         DataError: The data cannot be read.
     """
+    _import_compiler_ahead()
     dataset = build_dataset(recipe)
     parts = build_parts(recipe, dataset, device)
     check_names(recipe, parts)
     feeds = read_feeds(recipe, dataset, device)
     check_batches(recipe, parts.objective, len(feeds["train"]), ranks)
     turns = list(parts.objective.turns(parts.model))
-    players = _players(recipe, parts)
+    recordable = recipe.train.cuda_graph != "off" and not obstacle_to_graphs(device, ranks)
+    players = _players(recipe, parts, recordable)
     return Assembly(recipe, device, dataset, parts, turns, players, feeds)
 
 
@@ -145,11 +159,13 @@ def read_feeds(recipe: Recipe, dataset: Dataset, device: torch.device) -> dict[S
 
     Raises:
         DataError: There is no training data.
-        RecipeError: A batch is larger than the training data.
+        RecipeError: A batch is larger than the training data, or that cannot be kept where the recipe says.
     """
-    splits: dict[SplitName, Split | None] = {name: dataset.split(name) for name in SPLITS}
+    splits: dict[SplitName, Split] = {name: s for name in SPLITS if (s := dataset.split(name)) is not None}
+    pools = pools_for(recipe, splits, device)
+    workers = usual_workers() if recipe.train.workers is None else recipe.train.workers
     feeds: dict[SplitName, Feed] = {
-        name: Feed(split, device, recipe.train.workers) for name, split in splits.items() if split is not None
+        name: Feed(split, device, workers, pools.get(name)) for name, split in splits.items()
     }
     if "train" not in feeds or not len(feeds["train"]):
         raise DataError(f"{recipe.data.name}: there is no training data")
@@ -237,9 +253,15 @@ def check_batches(recipe: Recipe, objective: Objective, examples: int | None = N
         raise RecipeError([Problem("train.batch_size", problem, recipe.place("train.batch_size"))])
 
 
-def _players(recipe: Recipe, parts: Parts) -> dict[str, Player]:
+def _import_compiler_ahead() -> None:
+    """Imports torch's compiler while data is read: torch does so, for a second, when an optimizer is first made."""
+    if "torch._dynamo" not in sys.modules:
+        threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
+
+
+def _players(recipe: Recipe, parts: Parts, recordable: bool) -> dict[str, Player]:
     train = recipe.train
     return {
-        name: Player(list(own), train.optimizers.get(name, train.optimizer)(), train.schedule())
+        name: Player(list(own), train.optimizers.get(name, train.optimizer)(), train.schedule(), recordable=recordable)
         for name, own in parts.objective.players(parts.model).items()
     }

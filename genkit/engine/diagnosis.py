@@ -19,12 +19,12 @@ def gradient_norms(*owners: nn.Module) -> str:
         >>> gradient_norms(layers)
         'gradient norms by module: 1 inf, 0 3'
     """
-    norms = {}
+    norms = []
     for name, module in (named for owner in owners for named in owner.named_modules()):
         gradients = [own.grad for own in module.parameters(recurse=False) if own.grad is not None]
         if gradients:
-            norms[name or type(module).__name__] = nn.utils.get_total_norm(gradients).item()
-    ordered = sorted(norms.items(), key=lambda item: (math.isfinite(item[1]), -item[1]))
+            norms.append((name or type(module).__name__, nn.utils.get_total_norm(gradients).item()))
+    ordered = sorted(norms, key=lambda item: (math.isfinite(item[1]), -item[1]))
     shown = ", ".join(f"{name} {norm:.3g}" for name, norm in ordered[:MOST])
     more = f" and {len(ordered) - MOST} more" if len(ordered) > MOST else ""
     return f"gradient norms by module: {shown}{more}" if ordered else "there are no gradients yet"

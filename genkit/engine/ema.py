@@ -33,13 +33,21 @@ class MovingAverage:
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Follows the model one step; nothing here waits for the device."""
+    def update(self, sound: Tensor | None = None) -> None:
+        """Follows the model one step; nothing here waits for the device, but the first time.
+
+        Args:
+            sound: Whether the step was made, bool with shape :math:`()`; it was, where nothing is said.
+        """
         if not self.started:
             self.copy()
-            self.started = True
+            self.started = sound is None or bool(sound)
             return
-        torch._foreach_lerp_(self._averages, self._weights, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+        if sound is None:
+            torch._foreach_lerp_(self._averages, self._weights, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+        else:
+            for average, weight in zip(self._averages, self._weights, strict=True):
+                average.lerp_(weight, (1 - self.decay) * sound.to(weight.dtype))
         for average, buffer in self._buffers:
             average.copy_(buffer)
 

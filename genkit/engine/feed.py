@@ -1,17 +1,35 @@
-"""Feeds batches: from memory on the device, or streamed through workers."""
+"""Feeds batches: from memory, or read by workers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from genkit.dataset import Batch, Split
+from genkit.engine.pool import Pool
+from genkit.engine.reading import Reader
 from genkit.engine.seeds import derive_seed
+from genkit.engine.transfer import Transfer
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A batch on the device that is not prepared yet.
+
+    Attributes:
+        values: The places of resident examples, or raw examples.
+        labels: Their classes, where the examples are not resident and have any.
+        weight: What the batch counts for, see :class:`genkit.Batch`.
+    """
+
+    values: Tensor
+    labels: Tensor | None = None
+    weight: float = 1.0
 
 
 def part_of(indices: Tensor, rank: int, ranks: int) -> Tensor:
@@ -23,24 +41,43 @@ def part_of(indices: Tensor, rank: int, ranks: int) -> Tensor:
 class Feed:
     """One split on the device; evaluators see it as a :class:`genkit.DataView`.
 
-    A split that is one tensor lives on the device, and is shuffled, gathered and prepared there. Any other is
-    read by a torch data loader and prepared on the device.
+    A split that is one tensor lives on the device, and is shuffled and gathered there. Any other is read example by
+    example, each once if there is a pool for them, else in every pass. All are prepared on the device. Batches are the
+    same to the bit, wherever they come from.
 
     Args:
         split: The split.
         device: Where batches go.
-        workers: Processes that read a streamed split.
+        workers: Processes that read a split that is no tensor.
+        pool: Where the examples of such a split stay.
     """
 
-    def __init__(self, split: Split, device: torch.device, workers: int = 0) -> None:
+    def __init__(self, split: Split, device: torch.device, workers: int = 0, pool: Pool | None = None) -> None:
         self.split = split
         self.device = device
         self.workers = workers
+        self.pool = pool
         self.resident = split.source.to(device) if isinstance(split.source, Tensor) else None
         self.labels = split.labels.to(device) if split.labels is not None else None
+        self.send = Transfer(device)
 
     def __len__(self) -> int:
         return len(self.split)
+
+    @property
+    def held_bytes(self) -> int:
+        """What the examples take in memory, once they are there."""
+        held = self.resident if self.pool is None else self.pool.raw
+        return 0 if held is None else held.nbytes
+
+    @property
+    def manner(self) -> str:
+        """Where the examples are and who reads them, in words."""
+        if self.resident is not None:
+            return f"on {self.device}"
+        readers = f"{self.workers} worker{'s' * (self.workers > 1)}" if self.workers else "the training process"
+        kept = "" if self.pool is None else f"kept on {self.pool.place} as uint8, "
+        return f"{kept}read once by {readers}" if kept else f"streamed by {readers}"
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
         """Batches in one epoch."""
@@ -48,7 +85,7 @@ class Feed:
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All examples in their fixed order."""
-        yield from self._gather(torch.arange(len(self)), batch_size, seed=0)
+        return map(self.open, self._draw(torch.arange(len(self)), batch_size, seed=0))
 
     def epoch(
         self,
@@ -61,7 +98,24 @@ class Feed:
         rank: int = 0,
         ranks: int = 1,
     ) -> Iterator[Batch]:
-        """All examples in the epoch's own order.
+        """All examples in the epoch's own order: the :meth:`tickets` of the same arguments, opened."""
+        tickets = self.tickets(
+            batch_size, seed=seed, epoch=epoch, drop_last=drop_last, skip=skip, rank=rank, ranks=ranks
+        )
+        return map(self.open, tickets)
+
+    def tickets(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        drop_last: bool = False,
+        skip: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> Iterator[Ticket]:
+        """An epoch's batches before they are gathered and prepared.
 
         The order comes from the seed and the epoch alone, so that a resumed run finds its place by skipping.
 
@@ -79,33 +133,33 @@ class Feed:
         end = self.steps(batch_size, drop_last) * batch_size
         order = order[skip * batch_size : end]
         if ranks == 1 or not len(order):
-            yield from self._gather(order, batch_size, seed=order_seed)
+            yield from self._draw(order, batch_size, seed=order_seed)
             return
         parts = [part_of(indices, rank, ranks) for indices in order.split(batch_size)]
         shares = [len(indices.tensor_split(ranks)[rank]) * ranks / len(indices) for indices in order.split(batch_size)]
-        own = self._gather(torch.cat(parts), [len(part) for part in parts], seed=order_seed + rank)
-        for batch, share in zip(own, shares, strict=True):
-            yield replace(batch, weight=share)
+        own = self._draw(torch.cat(parts), [len(part) for part in parts], seed=order_seed)
+        for ticket, share in zip(own, shares, strict=True):
+            yield replace(ticket, weight=share)
 
-    def _gather(self, order: Tensor, sizes: int | list[int], seed: int) -> Iterator[Batch]:
+    def open(self, ticket: Ticket) -> Batch:
+        """Gathers and prepares a batch, all of it on the device."""
+        if self.resident is None:
+            return Batch(self.split.prepare(ticket.values), ticket.labels, ticket.weight)
+        labels = None if self.labels is None else self.labels.index_select(0, ticket.values)
+        return Batch(self.split.prepare(self.resident.index_select(0, ticket.values)), labels, ticket.weight)
+
+    def _draw(self, order: Tensor, sizes: int | list[int], seed: int) -> Iterator[Ticket]:
         if not len(order):
             return
         if self.resident is None:
-            yield from self._stream([part.tolist() for part in order.split(sizes)], seed)
+            yield from self._read(order, sizes, seed)
             return
         for indices in order.to(self.device).split(sizes):
-            labels = None if self.labels is None else self.labels.index_select(0, indices)
-            yield Batch(self.split.prepare(self.resident.index_select(0, indices)), labels)
+            yield Ticket(indices)
 
-    def _stream(self, batches: list[list[int]], seed: int) -> Iterator[Batch]:
-        loader = DataLoader(
-            self.split.source,  # pyright: ignore[reportArgumentType]
-            batch_sampler=batches,
-            num_workers=self.workers,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator().manual_seed(seed),  # workers' seeds must not come from the training's stream
-        )
-        for raw, labels in loader:
-            x = self.split.prepare(raw.to(self.device, non_blocking=True))
+    def _read(self, order: Tensor, sizes: int | list[int], seed: int) -> Iterator[Ticket]:
+        read = partial(Reader(self.split, self.workers, self.device).read, seed=seed)
+        found = read(order.split(sizes)) if self.pool is None else self.pool.read(order, sizes, read)
+        for raw, labels in found:
             labelled = bool((labels >= 0).all())
-            yield Batch(x, labels.to(self.device, non_blocking=True) if labelled else None)
+            yield Ticket(self.send(raw), self.send(labels) if labelled else None)

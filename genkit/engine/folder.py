@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -28,6 +29,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+LOCKED: set[Path] = set()
+"""The folders that this process trains in."""
 
 DISTRIBUTIONS = ("torchvision", "numpy", "safetensors", "pydantic", "pluggy")
 
@@ -90,12 +94,21 @@ class RunFolder:
         Raises:
             UsageError: Another process trains in it.
         """
-        with (self.path / ".lock").open("w") as file:
+        name, taken = self.path.resolve(), f"{self.path} is being trained by another process"
+        if name in LOCKED:  # a process's own locks do not stand in its way
+            raise UsageError(taken)
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be written: {error}") from error
+        with file:
+            if not lock(file):
+                raise UsageError(taken)
+            LOCKED.add(name)
             try:
-                lock(file)
-            except BlockingIOError:
-                raise UsageError(f"{self.path} is being trained by another process") from None
-            yield
+                yield
+            finally:
+                LOCKED.discard(name)
 
     def note_resumption(self, step: int, environment: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
         """Adds to what the run's figures depend on; returns in words what is not as it was.
@@ -174,20 +187,18 @@ def disk_usage(folder: Path) -> int:
     return sum({stat.st_ino: stat.st_size for stat in files}.values())
 
 
-def lock(file: IO[str]) -> None:
-    """Locks a file for this process; does nothing where the system has no such locks.
+def lock(file: IO[str]) -> bool:
+    """Locks a file for this process, its children left out; returns whether no other process holds it.
 
-    Raises:
-        BlockingIOError: Another process holds it.
+    Where the system has no such locks, none does.
     """
     if fcntl is None:
-        return
+        return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return  # some network file systems know no locks
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)  # some network file systems know no locks
+    return True
 
 
 def _versions(environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.utils import save_image
 
 from genkit.dataset import SplitName
 from genkit.engine.assembly import Assembly
@@ -22,6 +21,7 @@ from genkit.errors import CheckpointError, GenkitError, UsageError
 from genkit.evaluator import MEMORY, Evaluator, Figure, Note, Picture, Subject
 from genkit.events import Better, EvaluationEnd, Record
 from genkit.model import GenerativeModel
+from genkit.picture import save_png
 
 
 @dataclass
@@ -161,6 +161,11 @@ class Judge:
         sign = 1 if candidate.better == "lower" else -1
         return sorted([*ranking, candidate], key=lambda best: sign * best.value)[: self.assembly.recipe.train.keep.best]
 
+    def eligible(self, ranking: Sequence[Best]) -> list[Best]:
+        """The best epochs of an earlier recipe, as far as this one's choice falls on the same figure."""
+        chooser = self.assembly.recipe.train.best
+        return [best for best in ranking if chooser in ("auto", best.name)][: self.assembly.recipe.train.keep.best]
+
     def _candidate(self, report: EvaluationEnd) -> Best | None:
         chooser = self.assembly.recipe.train.best
         records = [r for r in report.records if r.split == "validation" and r.better and r.name == report.entry]
@@ -203,7 +208,7 @@ class Judge:
         path = self.pictures / entry / (f"{picture.name}_{label}.png" if picture.name else f"{label}.png")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_image(picture.image, path)
+            save_png(picture.image, path)
         except OSError as error:
             raise GenkitError(f"picture {path} cannot be written: {error}") from error
         return path

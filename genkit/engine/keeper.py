@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from genkit.engine.checkpoint import (
     Checkpoint,
     copy_checkpoint,
+    read_checkpoint,
     read_facts,
     remove_checkpoint,
     write_checkpoint,
@@ -17,6 +20,9 @@ from genkit.engine.judge import Best
 from genkit.engine.state import Position
 from genkit.errors import CheckpointError
 from genkit.recipe.recipe import Keep
+
+DUE = "epoch"
+"""The reason of a checkpoint that an epoch's end brought about."""
 
 
 class Keeper:
@@ -76,33 +82,45 @@ class Keeper:
 
         Returns:
             The best checkpoint as it is to be there; ``None`` if there is none, or none any more: after going
-            back behind the best epoch it may be lost.
+            back behind the best epoch it may be lost. Then there is no other in its place either.
 
         Raises:
             CheckpointError: A copy cannot be made.
         """
-        at, _ = self._facts(self.folder.last)
-        if place.is_judged and at == place:
+        facts = self._facts(self.folder.last)
+        if facts and facts["reason"] == DUE and facts["position"] == asdict(place) and self._is_whole(self.folder.last):
             self.keep(place.epoch, ranking)
-        if not ranking:
+        found = self._find(ranking[0]) if ranking else None
+        if found is None:
+            remove_checkpoint(self.folder.best)
             return None
-        best = ranking[0]
-        for name in self.folder.kept():
-            path = self.folder.checkpoints / name
-            at, best_there = self._facts(path)
-            if best_there == best and at is not None and at.is_judged and at.epoch == best.epoch:
-                if path != self.folder.best:
-                    copy_checkpoint(path, self.folder.best)
-                return self.folder.best
+        if found != self.folder.best:
+            copy_checkpoint(found, self.folder.best)
+        return self.folder.best
+
+    def _find(self, best: Best) -> Path | None:
+        """A whole checkpoint of the best epoch."""
+        for path in (self.folder.checkpoints / name for name in self.folder.kept()):
+            facts = self._facts(path)
+            place = Position(**facts["position"]) if facts else Position()
+            right = facts and facts["best"] == asdict(best) and place.is_judged and place.epoch == best.epoch
+            if right and self._is_whole(path):
+                return path
         return None
 
-    def _facts(self, path: Path) -> tuple[Position | None, Best | None]:
-        """Where in training a checkpoint was taken, and the best epoch then; of a damaged one nothing is known."""
+    def _facts(self, path: Path) -> Mapping[str, Any] | None:
+        """What is no tensor of a checkpoint, if it can be read."""
         try:
-            facts = read_facts(path)
+            return read_facts(path)
         except CheckpointError:
-            return None, None
-        return Position(**facts["position"]), None if facts["best"] is None else Best(**facts["best"])
+            return None
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            read_checkpoint(path)
+        except CheckpointError:
+            return False
+        return True
 
     def _prune(self, epoch: int, best: set[int]) -> None:
         """Removes the epochs that need not stay, and those ahead of a run that went back."""

@@ -70,6 +70,8 @@ class Ledger:
             row: Their values on the device, with shape :math:`(k,)`.
         """
         if self._rows is None or self._rows.shape[1] != len(row):
+            if self.names != tuple(names):  # another recipe than the one whose means were restored
+                self.window, self.epoch = Means(), Means()
             self.names = tuple(names)
             self._rows = row.new_empty(self.capacity, len(row))
         self._rows[self._filled].copy_(row)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import Any
@@ -14,16 +13,18 @@ import torch
 from pluggy import PluginManager
 from torch import Tensor
 
-from genkit.dataset import Batch
 from genkit.engine.assembly import Assembly
 from genkit.engine.checkpoint import Checkpoint, checkpoint_exists, load_weights, read_checkpoint
 from genkit.engine.device import matmul_precision
 from genkit.engine.diagnosis import gradient_norms
 from genkit.engine.ema import MovingAverage
+from genkit.engine.feed import Ticket
 from genkit.engine.folder import RunFolder, device_name, disk_usage
+from genkit.engine.graph import Cuda, Recorder, obstacle_to_graphs
 from genkit.engine.judge import Best, Judge
 from genkit.engine.keeper import Keeper
 from genkit.engine.ledger import Ledger
+from genkit.engine.placement import describe
 from genkit.engine.seeds import derive_seed, isolated, preserved, seed_all
 from genkit.engine.state import Position, below, capture, restore
 from genkit.engine.step import TrainStep
@@ -68,7 +69,9 @@ class Trainer:
             precision=train.precision,
             after=None if self.ema is None else self.ema.update,
             watchers=watchers(model, assembly.parts.objective),
-            skip_in=(model, assembly.parts.objective) if train.on_nan == "skip" else (),
+            owners=(model, assembly.parts.objective),
+            skips=train.on_nan == "skip",
+            compiles=train.compile,
             world=self.world,
         )
         self.judged_model = model if self.ema is None else self.ema.model
@@ -78,8 +81,10 @@ class Trainer:
         self.position = Position()
         self.started = False
         self.latest: dict[tuple[str, str], Record] = {}
-        self._step = torch.zeros((), device=assembly.device)
-        self._epoch = torch.zeros((), device=assembly.device)
+        self._now = Progress(torch.zeros((), device=assembly.device), torch.zeros((), device=assembly.device))
+        obstacle = obstacle_to_graphs(assembly.device, self.world.size)
+        recording = None if obstacle or train.cuda_graph == "off" else Cuda(assembly.device)
+        self.recorder = Recorder(self._step_on_device, train.cuda_graph, recording, obstacle)
         self.seed_noise()
 
     # ---- the run -------------------------------------------------------------------------------------------------
@@ -120,7 +125,7 @@ class Trainer:
         while not self._asked(stop):
             if self.position.judged < self.position.epoch:
                 self._judge(stop)
-            if self._asked(stop) or self.position.epoch == total:
+            if self._asked(stop) or self.position.epoch >= total:
                 break
             self.train_epoch(stop)
         if self._asked(stop):
@@ -150,9 +155,9 @@ class Trainer:
         seconds, reported, clock = 0.0, place.step_in_epoch, time.perf_counter()
         for model in (self.assembly.parts.model, self.assembly.parts.objective):
             model.train()
-        for batches in self._rounds(place.epoch, skip=place.step_in_epoch):
-            progress = self._progress(first_step + place.step_in_epoch)
-            row = self.step(batches, progress)
+        for tickets in self._rounds(place.epoch, skip=place.step_in_epoch):
+            self._set_progress(first_step + place.step_in_epoch)
+            row = self._take(tickets)
             self.ledger.write(self.step.names, row)
             place.step_in_epoch += 1
             step = first_step + place.step_in_epoch
@@ -181,12 +186,12 @@ class Trainer:
         """
         if not row.is_cpu and self.world.size > 1 and step % self.assembly.recipe.train.log_every:
             return False, False
-        return self.world.any(bool(stop), row.is_cpu and not math.isfinite(row.sum()))
+        return self.world.any(bool(stop), row.is_cpu and not self.step.sound)
 
-    def _rounds(self, epoch: int, skip: int) -> Iterator[list[Batch]]:
+    def _rounds(self, epoch: int, skip: int) -> Iterator[list[Ticket]]:
         """The batches of each step that is left in the epoch."""
         train, size = self.assembly.recipe.train, self.assembly.batches_per_step
-        batches = self.assembly.feeds["train"].epoch(
+        tickets = self.assembly.feeds["train"].tickets(
             train.batch_size,
             seed=self.assembly.recipe.seed,
             epoch=epoch,
@@ -195,8 +200,24 @@ class Trainer:
             rank=self.world.rank,
             ranks=self.world.size,
         )
-        while group := list(islice(batches, size)):
+        while group := list(islice(tickets, size)):
             yield group
+
+    def _take(self, tickets: Sequence[Ticket]) -> Tensor:
+        """Takes a step, or replays one that was recorded; returns its figures."""
+        feed = self.assembly.feeds["train"]
+        if self.recorder.obstacle:
+            return self.step([feed.open(ticket) for ticket in tickets], self._now)
+        row = self.recorder(*(tensor for ticket in tickets for tensor in (ticket.values, ticket.labels)))
+        if self.recorder.obstacle:
+            warnings.warn(f"train.cuda_graph: {self.recorder.obstacle}; every step is taken anew", stacklevel=2)
+        return row
+
+    def _step_on_device(self, *tensors: Tensor | None) -> Tensor:
+        """A step whose only inputs are tensors on the device."""
+        feed, pairs = self.assembly.feeds["train"], zip(tensors[::2], tensors[1::2], strict=True)
+        tickets = [Ticket(values, labels) for values, labels in pairs if values is not None]
+        return self.step([feed.open(ticket) for ticket in tickets], self._now)
 
     def seed_noise(self) -> None:
         """Begins this rank's own stream of random numbers for training, another one at each step it is begun at."""
@@ -208,11 +229,12 @@ class Trainer:
         """Steps taken in all."""
         return self.position.epoch * self.assembly.steps_per_epoch + self.position.step_in_epoch
 
-    def _progress(self, step: int) -> Progress:
+    def _set_progress(self, step: int) -> None:
         epoch = step / self.assembly.steps_per_epoch
         for player in self.assembly.players.values():
             player.set_learning_rate(epoch, self.assembly.recipe.train.epochs)
-        return Progress(self._step.fill_(step), self._epoch.fill_(epoch))
+        self._now.step.fill_(step)
+        self._now.epoch.fill_(epoch)
 
     # ---- judging and keeping -------------------------------------------------------------------------------------
 
@@ -258,7 +280,7 @@ class Trainer:
     def _final_verdict(self, stop: StopRequest) -> bool:
         """Judges the best weights, and the objective's networks as they were then; returns whether to the end."""
         epoch, step = self.position.epoch, self.position.epoch * self.assembly.steps_per_epoch
-        if checkpoint_exists(self.folder.best):
+        if self.judge.best is not None and checkpoint_exists(self.folder.best):
             checkpoint = read_checkpoint(self.folder.best)
             load_weights(self.judged_model, checkpoint.weights, "this recipe's model")
             load_weights(
@@ -337,6 +359,7 @@ class Trainer:
             samples_per_step=train.batch_size * assembly.batches_per_step,
             parameters={name: player.num_parameters for name, player in assembly.players.items()},
             start_step=self.steps_taken,
+            data=describe(assembly.feeds),
         )
 
     def _emit(self, event: str, **report: Any) -> None:
@@ -358,10 +381,18 @@ class Trainer:
             for name, weight in module.named_parameters():
                 if not torch.isfinite(weight).all():
                     raise TrainingDiverged(f"{name} of the {what} is no longer finite; {self._last_good()}")
-        checkpoint = capture(self)
+        self.keep_place(reason)
+        self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.last, reason))
+
+    def keep_place(self, reason: str) -> None:
+        """Makes the last checkpoint one of now.
+
+        Raises:
+            CheckpointError: It cannot be written; the one before stands.
+        """
+        checkpoint = capture(self, reason)
         if self.world.leader:
             self.keeper.write(checkpoint)
-        self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.last, reason))
 
     def _checkpoint_report(self, path: Any, reason: str) -> CheckpointWritten:
         step = self.steps_taken

@@ -19,13 +19,24 @@ class Player:
         parameters: What it moves.
         optimizer: How it moves.
         schedule: Course of the learning rate.
+        recordable: Keep what changes from step to step in tensors on the device, so that steps can be replayed.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], optimizer: Optimizer, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        optimizer: Optimizer,
+        schedule: Schedule,
+        *,
+        recordable: bool = False,
+    ) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = optimizer.build(self.parameters)
         self.schedule = schedule
-        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._rates = list(self._base_rates)
+        if recordable:
+            self._make_recordable()
 
     @property
     def num_parameters(self) -> int:
@@ -35,13 +46,26 @@ class Player:
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        return self._rates[0]
 
     def set_learning_rate(self, epoch: float, total_epochs: int) -> None:
         """Follows the schedule."""
         factor = self.schedule.factor(epoch, total_epochs)
-        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
-            group["lr"] = base * factor
+        rates = [base * factor for base in self._base_rates]
+        if rates == self._rates:
+            return
+        self._rates = rates
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _make_recordable(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.tensor(float(group["lr"]), device=self.parameters[0].device)
+            if "capturable" in group:
+                group["capturable"] = True
 
     def clip(self, norm: float) -> Tensor:
         """Scales the gradients down to a norm; returns the norm that they had, with shape :math:`()`."""
@@ -96,6 +120,10 @@ class Player:
             index, _, key = name.partition(".")
             state.setdefault(int(index), {})[key] = value
         self._check_shapes(state)
+        for index, entries in state.items():  # fused kernels take a parameter and its state in the order of memory
+            for key, value in entries.items():
+                if isinstance(value, Tensor) and value.shape == self.parameters[index].shape:
+                    entries[key] = torch.empty_like(self.parameters[index], dtype=value.dtype).copy_(value)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 

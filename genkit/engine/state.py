@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,13 @@ class Position:
         return self.step_in_epoch == 0 and self.judged == self.epoch
 
 
-def capture(trainer: Trainer) -> Checkpoint:
-    """A checkpoint of a trainer between two steps."""
+def capture(trainer: Trainer, reason: str) -> Checkpoint:
+    """A checkpoint of a trainer between two steps.
+
+    Args:
+        trainer: The trainer.
+        reason: Why it is taken; ``epoch`` where an epoch's checkpoint is due.
+    """
     assembly, judge = trainer.assembly, trainer.judge
     streams = trainer.world.gather(random_states(assembly.device))
     state = {f"random.{k}": v for k, v in streams[0].items()}
@@ -52,6 +58,7 @@ def capture(trainer: Trainer) -> Checkpoint:
         state |= {f"trained.{k}": v for k, v in assembly.parts.model.state_dict().items()}
     state |= {f"evaluator.{entry}.{k}": v for entry, own in judge.evaluator_states().items() for k, v in own.items()}
     facts = {
+        "reason": reason,
         "recipe": assembly.recipe.to_plain(),
         "position": asdict(trainer.position),
         "best": None if judge.best is None else asdict(judge.best),
@@ -61,6 +68,7 @@ def capture(trainer: Trainer) -> Checkpoint:
         "averaging": trainer.ema is not None and trainer.ema.started,
         "latest": [asdict(record) for record in trainer.latest.values()],
         "history": [asdict(record) for records in judge.history.values() for record in records],
+        "optimizers": {name: type(player.optimizer).__name__ for name, player in assembly.players.items()},
         "optimizer_numbers": numbers,
     }
     return Checkpoint(trainer.judged_model.state_dict(), state, facts)
@@ -80,12 +88,15 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.ema.started = facts["averaging"]
     load_weights(assembly.parts.objective, below("objective.", state), "this recipe's objective")
     for name, player in assembly.players.items():
-        player.load_state(below(f"optimizer.{name}.", state), facts["optimizer_numbers"].get(name, {}))
+        if facts["optimizers"].get(name) == type(player.optimizer).__name__:
+            player.load_state(below(f"optimizer.{name}.", state), facts["optimizer_numbers"][name])
+        else:
+            warnings.warn(f"the optimizer of player {name!r} is another one: it starts anew", stacklevel=4)
     trainer.position = Position(**facts["position"])
     trainer.started = facts["started"]
     trainer.ledger.load_state(facts["ledger"])
     trainer.latest = {(r["split"], r["name"]): Record(**r) for r in facts["latest"]}
-    judge.ranking = [Best(**best) for best in facts["ranking"]]
+    judge.ranking = judge.eligible([Best(**best) for best in facts["ranking"]])
     judge.remember([Record(**r) for r in facts["history"]])
     judge.load_evaluator_states({entry: below(f"evaluator.{entry}.", state) for entry in assembly.parts.evaluators})
     stream = below(f"rank.{trainer.world.rank}." if trainer.world.rank else "random.", state)

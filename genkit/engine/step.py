@@ -22,6 +22,19 @@ Clip = float | Mapping[str, float] | None
 T = TypeVar("T")
 
 
+def compiled(loss: Callable[[Batch, Progress], Loss]) -> Callable[[Batch, Progress], Loss]:
+    """A loss through ``torch.compile``, with the random numbers that it draws without."""
+    return torch.compile(loss, options={"fallback_random": True})
+
+
+def _moves_all(players: Mapping[str, Player], owners: Sequence[nn.Module]) -> bool:
+    """Whether one player moves all that can be moved: then gradients go nowhere else, and torch need not look."""
+    if len(players) != 1 or not owners:
+        return False
+    (player,) = players.values()
+    return {p for owner in owners for p in owner.parameters() if p.requires_grad} <= set(player.parameters)
+
+
 class TrainStep:
     """Takes the turns of one step in their order.
 
@@ -32,10 +45,12 @@ class TrainStep:
         accumulate: Batches whose gradients are averaged into one optimizer step.
         clip_norm: Largest gradient norm, for all turns or by turn.
         precision: Arithmetic of the losses.
-        after: Called when the step is over, for moving averages.
+        after: Called when the step is over, for moving averages, with whether no move of it was skipped; ``None`` where
+            none ever is.
         watchers: Who is told whether a step's figures were finite.
-        skip_in: Modules whose buffers a move that is not finite would spoil, the model and the objective: where they
-            are given, such a move is skipped.
+        owners: The modules that the parameters belong to: the model and the objective.
+        skips: Whether a move that is not finite is skipped, what it left in the owners' buffers taken back.
+        compiles: Whether losses go through ``torch.compile``.
         world: The processes that train together.
     """
 
@@ -48,9 +63,11 @@ class TrainStep:
         accumulate: int = 1,
         clip_norm: Clip = None,
         precision: Precision = "fp32",
-        after: Callable[[], None] | None = None,
+        after: Callable[[Tensor | None], None] | None = None,
         watchers: Sequence[KeepsWatch] = (),
-        skip_in: Sequence[nn.Module] = (),
+        owners: Sequence[nn.Module] = (),
+        skips: bool = False,
+        compiles: bool = False,
         world: World | None = None,
     ) -> None:
         self.turns = turns
@@ -61,14 +78,17 @@ class TrainStep:
         self.after = after
         self.watchers = tuple(watchers)
         self.names: tuple[str, ...] = ()
+        self.sound: Tensor | None = None
         self.world = World(device) if world is None else world
         self._shared = (
             {turn.name: SharedLoss(turn, players[turn.player].parameters) for turn in turns}
             if self.world.size > 1
             else {}
         )
-        self._skips = bool(skip_in)
-        self._buffers = [b for module in skip_in for b in module.buffers() if b.is_floating_point()]
+        self._compiled = {turn.name: compiled(turn.loss) for turn in turns} if compiles else {}
+        self._alone = _moves_all(players, owners)
+        self._skips = skips
+        self._buffers = [buffer for owner in owners for buffer in owner.buffers()] if skips else []
         self._clip = {
             turn.name: clip_norm.get(turn.name) if isinstance(clip_norm, Mapping) else clip_norm for turn in turns
         }
@@ -90,14 +110,14 @@ class TrainStep:
             for name in moves[0]:
                 values = [move[name] for move in moves]
                 figures[f"{turn.name}/{name}"] = values[0] if len(values) == 1 else torch.stack(values).mean()
-        if self.after is not None:
-            self.after()
         self.names = tuple(figures)
         row = torch.stack([value.float() for value in figures.values()])
-        if self.watchers:
-            sound = torch.isfinite(row).all()
+        if self.after is not None:
+            self.after(self.world.every(torch.isfinite(row).all()) if self._skips else None)
+        if self.watchers or row.is_cpu:  # elsewhere it would cost a kernel that nobody needs
+            self.sound = torch.isfinite(row).all()
             for watcher in self.watchers:
-                watcher.close(sound)
+                watcher.close(self.sound)
         return row
 
     def _move(self, turn: Turn, micro_batches: Sequence[Batch], progress: Progress) -> dict[str, Tensor]:
@@ -119,7 +139,7 @@ class TrainStep:
         elif turn.log_grad_norm or self._skips:
             logged["grad_norm"] = player.grad_norm()
         if self._skips:
-            self._step_if_finite(player, logged["loss"] + logged["grad_norm"], buffers)
+            self._step_if_finite(player, torch.stack([value.float() for value in logged.values()]), buffers)
         else:
             player.step()
         return logged
@@ -128,9 +148,9 @@ class TrainStep:
         """Adds one micro-batch's gradients to those of the turn's player; nobody else's are touched."""
         parameters = self.players[turn.player].parameters
         if turn.name not in self._shared:
-            loss = self._loss(turn, turn.loss, batch, progress)
+            loss = self._loss(turn, self._compiled.get(turn.name, turn.loss), batch, progress)
             total = loss.total if share == 1 else loss.total * share
-            total.backward(inputs=parameters)
+            total.backward(inputs=None if self._alone else parameters)
             return loss
         shared = self._shared[turn.name]
         with nullcontext() if last else shared.alone():
@@ -138,9 +158,9 @@ class TrainStep:
             (total * share).backward(inputs=parameters)
         return loss
 
-    def _step_if_finite(self, player: Player, figure: Tensor, buffers: Sequence[Tensor]) -> None:
+    def _step_if_finite(self, player: Player, figures: Tensor, buffers: Sequence[Tensor]) -> None:
         """Takes back what a move left in the modules' buffers if it is not finite, instead of making it."""
-        sound = self.world.every(torch.isfinite(figure))
+        sound = self.world.every(torch.isfinite(figures).all())
         player.step_if(sound)
         for buffer, before in zip(self._buffers, buffers, strict=True):
             buffer.copy_(torch.where(sound, buffer, before))

@@ -18,6 +18,7 @@ from genkit.recipe.source import Source
 from genkit.sampler import Sampler
 
 Precision = Literal["fp32", "tf32", "bf16"]
+Switch = Literal["auto", "on", "off"]
 CADENCE = ("every", "at")
 EntryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]  # it becomes a folder
 Decay = Annotated[float, Field(gt=0, lt=1)]
@@ -54,6 +55,10 @@ class Train(Section):
             place, 0.999 for example. It remembers about 1 / (1 - decay) steps: train for many times as many.
         precision: Arithmetic of the training steps: fp32, tf32 (matrix products on tensor cores) or bf16
             (automatic mixed precision; weights stay fp32).
+        cuda_graph: Record whole steps on a CUDA device and replay them: where it can be done, always or never.
+        channels_last: Keep images and convolutions with their channels innermost, as tensor cores want them: on CUDA
+            devices, always or never.
+        compile: Let torch.compile make one kernel of several in the losses; the first steps take long for it.
         drop_last: Leave out the last, smaller batch of an epoch.
         log_every: Steps between two reports of the training figures.
         checkpoint_every: Epochs between two checkpoints; the best epochs are kept in any case.
@@ -62,7 +67,9 @@ class Train(Section):
             "auto" takes the first that has such a figure, "none" keeps only the last checkpoint.
         on_nan: What a loss or gradient that is not finite does: it stops the run, or the step is skipped and counted.
         eval_batch_size: Examples in one batch of an evaluation.
-        workers: Processes that read data which does not fit on the device.
+        workers: Processes that read data which is no tensor; null starts one for each core, at most 8.
+        cache: Where examples stay that are decoded to bytes: on the device, or on the host; none decodes them in every
+            epoch. "auto" takes the first of the three that has room.
     """
 
     epochs: PositiveInt = 1
@@ -74,6 +81,9 @@ class Train(Section):
     accumulate: PositiveInt = 1
     ema: Decay | None = None
     precision: Precision = "fp32"
+    cuda_graph: Switch = "auto"
+    channels_last: Switch = "auto"
+    compile: bool = False
     drop_last: bool = False
     log_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 1
@@ -81,7 +91,8 @@ class Train(Section):
     best: str = "auto"
     on_nan: Literal["stop", "skip"] = "stop"
     eval_batch_size: PositiveInt = 500
-    workers: NonNegativeInt = 0
+    workers: NonNegativeInt | None = None
+    cache: Literal["auto", "device", "host", "none"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

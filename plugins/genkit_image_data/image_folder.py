@@ -19,9 +19,7 @@ from genkit_image_data.images import (
     NO_LABEL,
     Binarize,
     Example,
-    decode,
     failures_of,
-    fits,
     image_spec,
     preparation,
     reason,
@@ -29,6 +27,7 @@ from genkit_image_data.images import (
 )
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Damaged = Literal["stop", "replace"]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _NAMED = 5
@@ -52,10 +51,9 @@ class ImageFolder(Dataset):
     none of the others. The splits' sizes are therefore near the fractions, not equal to them, and in a folder
     of few images one may be empty.
 
-    A split that takes up to 2 GiB as bytes is decoded once and held in memory; a larger one is streamed: its
-    images are decoded whenever they are needed. A file that cannot be read is left out, with a warning that
-    counts and names such files. Before streaming, only the files' headers are checked: one whose pixels turn
-    out to be damaged is replaced by the next that can be read.
+    Images are decoded when they are first needed, and stay in memory where there is room (``train.cache``). Before
+    that only the files' headers are read: a file that is no image is left out, with a warning that counts and names
+    such files. One whose pixels turn out to be damaged ends the run, or is replaced, as ``damaged`` says.
 
     Args:
         path: The folder; ``~`` stands for the home folder, and a relative path starts at the working folder.
@@ -66,11 +64,13 @@ class ImageFolder(Dataset):
         seed: Seed of the split.
         labels: ``folders`` makes each folder directly below ``path`` a class, in alphabetical order.
         binarize: ``threshold`` makes every value above 0.5 one and the others zero.
+        damaged: ``stop`` ends the run at an image whose pixels cannot be read, and names it; ``replace`` warns, and
+            puts the next image that can be read in its place.
 
     Raises:
         ValueError: The fractions leave nothing to train on.
-        DataError: The folder is missing, has no image, none that can be read, or (with ``labels: folders``)
-            some outside its class folders. Raised when the data are read.
+        DataError: The folder is missing, has no image, none that can be read, one that is damaged, or (with
+            ``labels: folders``) some outside its class folders. Raised when the data are read.
 
     Example:
         >>> ImageFolder(path="photos", size=32).spec.describe_values()
@@ -90,6 +90,7 @@ class ImageFolder(Dataset):
         seed: NonNegativeInt = 0,
         labels: Literal["none", "folders"] = "none",
         binarize: Binarize = "none",
+        damaged: Damaged = "stop",
     ) -> None:
         if validation + test >= 1:
             raise ValueError(
@@ -102,6 +103,7 @@ class ImageFolder(Dataset):
         self.seed = seed
         self.labels = labels
         self.binarize: Binarize = binarize
+        self.damaged: Damaged = damaged
 
     @property
     def spec(self) -> DataSpec:
@@ -110,11 +112,11 @@ class ImageFolder(Dataset):
         return image_spec(self.shape, num_classes, resized=True, binarize=self.binarize)
 
     def split(self, name: SplitName) -> Split | None:
-        """Decodes the images of a split, or prepares to stream them."""
+        """The images of a split whose headers can be read."""
         files = [file for file in self._files if self._split_of(file) == name]
         if files:
-            images = ImageFiles(self.root, files, [self._label(file) for file in files], self.shape)
-            return self._held(name, images) if fits(len(files), self.shape) else self._streamed(name, images)
+            images = ImageFiles(self.root, files, [self._label(file) for file in files], self.shape, self.damaged)
+            return Split(images.only(self._readable(name, images)), preparation(self.binarize))
         if name == "train":
             raise DataError(
                 f"{self.root}: none of its {len(self._files)} images is left to train on; add images, or "
@@ -122,27 +124,16 @@ class ImageFolder(Dataset):
             )
         return None
 
-    def _held(self, name: SplitName, images: ImageFiles) -> Split:
-        pixels, labels, failures = decode(images.read, len(images), self.shape)
-        if failures:
-            readable = self._readable(name, images, failures)
-            pixels, labels = pixels[readable], labels[readable]
-        return Split(pixels, preparation(self.binarize), labels if self.labels == "folders" else None)
-
-    def _streamed(self, name: SplitName, images: ImageFiles) -> Split:
+    def _readable(self, name: SplitName, images: ImageFiles) -> list[int]:
+        """The indices of files that are images; warns of the others."""
         failures = failures_of(images.check, len(images))
-        readable = self._readable(name, images, failures)
-        return Split(images.only(readable), preparation(self.binarize))
-
-    def _readable(self, name: SplitName, images: ImageFiles, failures: Mapping[int, str]) -> list[int]:
-        """The indices that did not fail; warns of the others."""
         if failures:
             named = "".join(f"\n  {images.files[i]} ({failures[i]})" for i in list(failures)[:_NAMED])
             more = f"\n  and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
             said = f"{self.root}: {len(failures)} of {len(images)} {name} images cannot be read"
             if len(failures) == len(images):
                 raise DataError(f"{said}:{named}{more}")
-            warnings.warn(f"{said} and are left out:{named}{more}", stacklevel=4)
+            warnings.warn(f"{said} and are left out:{named}{more}", stacklevel=3)
         return [index for index in range(len(images)) if index not in failures]
 
     @cached_property
@@ -186,21 +177,40 @@ class ImageFiles(TorchDataset[Example]):
         files: Paths within it.
         labels: Their classes.
         shape: What every image becomes, ``(channels, height, width)``.
+        damaged: What is done about a file that cannot be read.
     """
 
-    def __init__(self, root: Path, files: Sequence[str], labels: Sequence[int], shape: Shape) -> None:
+    def __init__(
+        self, root: Path, files: Sequence[str], labels: Sequence[int], shape: Shape, damaged: Damaged = "stop"
+    ) -> None:
         self.root = root
         self.files = files
         self.labels = labels
         self.shape = shape
+        self.damaged: Damaged = damaged
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Example:
-        """The example, or the next one that can be read: one damaged file must not end a long training."""
+        """The example, or if it is damaged and may be replaced, the next one that can be read.
+
+        Raises:
+            DataError: It cannot be read.
+        """
         if not 0 <= index < len(self):
             raise IndexError(index)
+        if self.damaged == "replace":
+            return self._first_readable(index)
+        try:
+            return self.read(index)
+        except Exception as error:
+            raise DataError(
+                f"{self.root / self.files[index]} cannot be read ({reason(error)}): mend it or take it away, "
+                "or let the next image take its place with data.damaged=replace"
+            ) from error
+
+    def _first_readable(self, index: int) -> Example:
         tries = min(len(self), _TRIES)
         for candidate in range(index, index + tries):
             try:
@@ -222,7 +232,8 @@ class ImageFiles(TorchDataset[Example]):
 
     def only(self, indices: Sequence[int]) -> ImageFiles:
         """Some of the files."""
-        return ImageFiles(self.root, [self.files[i] for i in indices], [self.labels[i] for i in indices], self.shape)
+        files, labels = [self.files[i] for i in indices], [self.labels[i] for i in indices]
+        return ImageFiles(self.root, files, labels, self.shape, self.damaged)
 
 
 def find_images(root: Path) -> list[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
@@ -17,9 +15,6 @@ from genkit import DataSpec, Shape, bytes_to_unit
 
 Binarize = Literal["none", "threshold"]
 Example = tuple[Tensor, int]
-
-BUDGET_BYTES = 2 * 2**30
-"""Images that take more than this are streamed, not held in memory."""
 
 NO_LABEL = -1
 _CHUNK = 64
@@ -90,27 +85,6 @@ def preparation(binarize: Binarize) -> Callable[[Tensor], Tensor]:
 
 def _threshold(raw: Tensor) -> Tensor:
     return (raw > 127).float()
-
-
-def fits(count: int, shape: Shape) -> bool:
-    """Whether so many images of a shape may be held in memory as ``uint8``."""
-    return count * math.prod(shape) <= BUDGET_BYTES
-
-
-def decode(read: Callable[[int], Example], count: int, shape: Shape) -> tuple[Tensor, Tensor, dict[int, str]]:
-    """Reads examples 0 to ``count - 1`` with several threads.
-
-    Returns:
-        The images, ``uint8`` with shape :math:`(N, C, H, W)`; their labels, int64 with shape :math:`(N,)`;
-        and why, by index, some could not be read. What stands at those indices means nothing.
-    """
-    images = torch.empty(count, *shape, dtype=torch.uint8)
-    labels = torch.empty(count, dtype=torch.int64)
-
-    def fill(index: int) -> None:
-        images[index], labels[index] = read(index)
-
-    return images, labels, failures_of(fill, count)
 
 
 def failures_of(task: Callable[[int], object], count: int) -> dict[int, str]:

@@ -20,8 +20,6 @@ from genkit_image_data.images import (
     NO_LABEL,
     Binarize,
     Example,
-    decode,
-    fits,
     image_spec,
     preparation,
     reason,
@@ -40,7 +38,7 @@ class TorchvisionImages(Dataset):
     them, also where torchvision has a validation split of its own, which is left alone. Datasets that come
     sorted by class are first put into a random order, always the same one.
 
-    A split that takes up to 2 GiB as bytes is held in memory; a larger one is streamed.
+    Images are decoded when they are first needed, and stay in memory where there is room (``train.cache``).
 
     Args:
         name: Which dataset; torchvision's name for it.
@@ -100,18 +98,12 @@ class TorchvisionImages(Dataset):
         return image_spec(self.shape, self.source.num_classes, resized=resized, binarize=self.binarize)
 
     def split(self, name: SplitName) -> Split | None:
-        """Decodes the images of a split, or prepares to stream them."""
+        """The images of a split."""
         if name == "validation" and not self.validation:
             return None
         opened = self._open(self.source.test if name == "test" else self.source.train)
         images = TorchvisionSplit(opened, self._indices(name, len(opened)), self.source, self.shape)
-        if not fits(len(images), self.shape):
-            return Split(images, preparation(self.binarize))
-        pixels, labels, failures = decode(images.__getitem__, len(images), self.shape)
-        if failures:
-            first = next(iter(failures.values()))
-            raise DataError(self._message(f"{len(failures)} of its {name} images cannot be read, the first: {first}"))
-        return Split(pixels, preparation(self.binarize), None if self.source.num_classes is None else labels)
+        return Split(images, preparation(self.binarize))
 
     def _open(self, options: Mapping[str, Any]) -> Any:
         """Opens a split of torchvision's; turns to the network only if the files are not there."""
@@ -171,8 +163,22 @@ class TorchvisionSplit(TorchDataset[Example]):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Example:
-        """Decodes one image."""
-        image, label = self.opened[self.indices[index]]
+        """Decodes one image.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        try:
+            return self.read(self.indices[index])
+        except Exception as error:
+            raise DataError(
+                f"torchvision's {self.source.cls}: image {self.indices[index]} of a split cannot be read "
+                f"({reason(error)}); delete its files and have them downloaded again"
+            ) from error
+
+    def read(self, place: int) -> Example:
+        """Decodes the image at a place of torchvision's split; raises whatever that does."""
+        image, label = self.opened[place]
         if self.source.transposed:
             image = image.transpose(Image.Transpose.TRANSPOSE)
         size = None if self.shape == self.source.shape else self.shape[1:]

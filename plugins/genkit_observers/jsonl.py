@@ -12,8 +12,8 @@ from genkit import EpochEnd, EvaluationEnd, GenkitError, Record, RunStart, StepR
 class MetricsFile:
     """Appends records to the run's ``metrics.jsonl``.
 
-    A resumed run goes on in the same file: lines of steps that are about to be taken again are removed, and a
-    figure that is already there is not written twice.
+    A resumed run goes on in the same file: lines of steps that are about to be taken again are removed, those on the
+    test data too, which comes last; and a figure that is already there is not written twice.
 
     Args:
         start: The run.
@@ -25,7 +25,7 @@ class MetricsFile:
     def __init__(self, start: RunStart) -> None:
         self.path = start.folder / "metrics.jsonl"
         try:
-            kept = [record for record in read_records(self.path) if record.step <= start.start_step]
+            kept = [r for r in read_records(self.path) if r.step <= start.start_step and r.split != "test"]
             rewritten = self.path.with_name(f"{self.path.name}.new")
             rewritten.write_text("".join(map(_line, kept)), encoding="utf-8")
             rewritten.replace(self.path)

@@ -50,6 +50,8 @@ class LineDisplay:
     def on_run_start(self, start: RunStart) -> None:
         """Prints what is trained."""
         self.line(headline(start))
+        if start.data:
+            self.line(f"data: {start.data}")
         if start.start_step:
             self.line(f"resumed after step {start.start_step}")
 
@@ -108,6 +110,8 @@ class LiveDisplay:
     def on_run_start(self, start: RunStart) -> None:
         """Begins to draw."""
         self.live.console.print(headline(start), markup=False, highlight=False)
+        if start.data:
+            self.live.console.print(f"data: {start.data}", markup=False, highlight=False)
         self.live.start()
 
     @hookimpl

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -15,12 +17,14 @@ class TensorBoard:
     """Scalars by split and name over steps, pictures, and the recipe's options beside the final figures.
 
     Args:
-        start: The run; a resumed one hides what it takes again.
+        start: The run; a resumed one hides what it takes again, and shows nothing twice.
     """
 
     def __init__(self, start: RunStart) -> None:
-        purge = start.start_step + 1 if start.start_step else None
-        self.writer = SummaryWriter(str(start.folder / "tensorboard"), purge_step=purge)
+        folder = start.folder / "tensorboard"
+        self.shown = shown(folder, start.start_step) if folder.is_dir() else set()
+        purge = start.start_step + 1 if folder.is_dir() else None
+        self.writer = SummaryWriter(str(folder), purge_step=purge)
         self.options = flatten(start.recipe)
 
     @hookimpl
@@ -41,7 +45,8 @@ class TensorBoard:
         self.scalars(report.records)
         for picture, path in report.pictures:
             name = f"{report.entry}/{picture.name}" if picture.name else path.parent.name
-            self.writer.add_image(name, picture.image, report.step)
+            if (name, report.step, None) not in self.shown:
+                self.writer.add_image(name, picture.image, report.step)
         for note in report.notes:
             self.writer.add_text(f"notes/{report.entry}", note, report.step)
         self.writer.flush()  # before the checkpoint: a run that dies after it never comes back here
@@ -58,9 +63,25 @@ class TensorBoard:
         """Writes records as scalars."""
         for record in records:
             tag = "/".join(part for part in (record.split, record.name) if part) + suffix
-            self.writer.add_scalar(tag, record.value, record.step)
+            if (tag, record.step, float32(record.value)) not in self.shown:
+                self.writer.add_scalar(tag, record.value, record.step)
             if record.floor is not None:
                 self.writer.add_scalar(f"{tag}_floor", record.floor, record.step)
+
+
+def shown(folder: Path, last_step: int) -> set[tuple[str, int, float | None]]:
+    """What event files show up to a step: scalars by tag, step and value, pictures by tag and step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415  (slow)
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
+    scalars = {(tag, e.step, float32(e.value)) for tag in events.Tags()["scalars"] for e in events.Scalars(tag)}
+    pictures = {(tag, e.step, None) for tag in events.Tags()["images"] for e in events.Images(tag)}
+    return {one for one in scalars | pictures if one[1] <= last_step}
+
+
+def float32(value: float) -> float:
+    """A value as an event file keeps it."""
+    return struct.unpack("f", struct.pack("f", value))[0]
 
 
 def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

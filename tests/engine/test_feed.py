@@ -1,4 +1,4 @@
-"""Batches: every example once an epoch, in an order that only the seed and the epoch decide."""
+"""Batches: every example once an epoch, in an order that only the seed and the epoch decide, from memory or workers."""
 
 import functools
 import operator
@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from genkit import Split
 from genkit.engine.feed import Feed
+from genkit.engine.pool import Pool
 
 CPU = torch.device("cpu")
 SIZE = 10
@@ -22,12 +23,13 @@ class Streamed(Dataset):
         return torch.tensor([index], dtype=torch.uint8), index % 3
 
 
-@pytest.fixture(params=["resident", "streamed", "workers"])
+@pytest.fixture(params=["resident", "streamed", "workers", "kept", "kept by workers"])
 def feed(request):
     if request.param == "resident":
         values = torch.arange(SIZE, dtype=torch.uint8).view(-1, 1)
         return Feed(Split(values, torch.Tensor.float, torch.arange(SIZE) % 3), CPU)
-    return Feed(Split(Streamed(), torch.Tensor.float), CPU, workers=2 * (request.param == "workers"))
+    pool = Pool(SIZE, (1,), CPU, CPU) if "kept" in request.param else None
+    return Feed(Split(Streamed(), torch.Tensor.float), CPU, 2 * ("workers" in request.param), pool)
 
 
 def seen(batches):
@@ -47,6 +49,11 @@ def test_order_is_the_seeds_and_the_epochs(feed):
     assert seen(feed.epoch(4, seed=2, epoch=0)) != first
 
 
+def test_the_order_is_the_same_wherever_examples_come_from(feed):
+    order = seen(feed.epoch(4, seed=1, epoch=0))
+    assert order == [[4, 9, 0, 5], [8, 3, 1, 2], [6, 7]]
+
+
 def test_skipping_goes_on_where_it_left(feed):
     assert seen(feed.epoch(4, seed=1, epoch=3, skip=2)) == seen(feed.epoch(4, seed=1, epoch=3))[2:]
     assert seen(feed.epoch(4, seed=1, epoch=3, skip=3)) == []
@@ -58,9 +65,23 @@ def test_last_batch_can_be_dropped(feed):
 
 
 def test_evaluation_order_is_fixed_and_labels_follow(feed):
-    batches = list(feed.batches(4))
-    assert seen(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert batches[1].labels.tolist() == [1, 2, 0, 1]
+    for _ in range(2):
+        batches = list(feed.batches(4))
+        assert seen(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+        assert batches[1].labels.tolist() == [1, 2, 0, 1]
+
+
+def test_two_passes_at_a_time_do_not_disturb_each_other(feed):
+    pairs = zip(feed.batches(3), feed.epoch(3, seed=1, epoch=0), strict=True)
+    one, other = zip(*pairs, strict=True)
+    assert seen(one) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    assert seen(other) == seen(feed.epoch(3, seed=1, epoch=0))
+
+
+def test_a_pass_can_be_broken_off(feed):
+    for _ in range(3):
+        assert seen([next(feed.batches(4))]) == [[0, 1, 2, 3]]
+    assert seen(feed.batches(5)) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
 
 
 def test_reading_moves_no_global_random_number(feed):
@@ -84,3 +105,14 @@ def test_ranks_share_each_batch(ranks, examples):
         means = torch.stack([one.x.mean() * one.weight for one in own])
         assert means.mean().item() == pytest.approx(batch.x.mean().item(), rel=1e-6)
     assert all(len(part) == len(whole) for part in parts)
+
+
+def test_ranks_get_the_same_parts_wherever_examples_come_from(feed):
+    values = torch.arange(SIZE).view(-1, 1)
+    resident = Feed(Split(values, torch.Tensor.float), CPU)
+    for epoch in range(2):
+        for rank in range(3):
+            place = {"seed": 1, "epoch": epoch, "rank": rank, "ranks": 3}
+            own = list(feed.epoch(4, **place))
+            assert seen(own) == seen(resident.epoch(4, **place))
+            assert [batch.weight for batch in own] == [batch.weight for batch in resident.epoch(4, **place)]

@@ -1,4 +1,4 @@
-"""A folder of images: found, split, decoded or streamed; damaged files never end a run."""
+"""A folder of images: found, split and decoded; what is no image is left out, what is damaged is named or replaced."""
 
 import pickle
 import re
@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import default_collate
 
 import genkit
 from genkit import DataError
-from genkit_image_data import images
-from genkit_image_data.image_folder import ImageFiles, ImageFolder, find_images
+from genkit_image_data.image_folder import ImageFolder, find_images
 
 SPLITS = ("train", "validation", "test")
 
@@ -45,9 +44,13 @@ def many(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def tiny_budget(monkeypatch):
-    monkeypatch.setattr(images, "BUDGET_BYTES", 100)
+def read(split):
+    """All pixels and labels of a split."""
+    return default_collate([split.source[i] for i in range(len(split))])
+
+
+def values(split):
+    return read(split)[0][:, 0, 0, 0].tolist()
 
 
 def test_every_kind_of_file_is_read(tmp_path):
@@ -65,10 +68,11 @@ def test_every_kind_of_file_is_read(tmp_path):
 
     split = ImageFolder(path=str(tmp_path), size=16, validation=0, test=0).split("train")
 
-    assert split.source.shape == (8, 3, 16, 16)
-    assert split.source.dtype == torch.uint8
-    assert split.labels is None
-    by_name = dict(zip(find_images(tmp_path), split.source, strict=True))
+    pixels, labels = read(split)
+    assert pixels.shape == (8, 3, 16, 16)
+    assert pixels.dtype == torch.uint8
+    assert labels.unique().tolist() == [-1]
+    by_name = dict(zip(find_images(tmp_path), pixels, strict=True))
     assert by_name["a.PNG"][:, 8, 8].tolist() == [10, 20, 30]
     assert by_name["deep/er/g.tif"][:, 8, 8].tolist() == [60000 >> 8] * 3
     assert by_name["deep/h.TIFF"].min() == 255
@@ -78,14 +82,14 @@ def test_the_order_is_that_of_the_paths(tmp_path):
     for value, name in [(3, "b/z.bmp"), (1, "a.bmp"), (2, "b/a.bmp")]:
         save(tmp_path / name, value)
     split = ImageFolder(path=str(tmp_path), size=2, channels=1, validation=0, test=0).split("train")
-    assert split.source[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert values(split) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_spec_says_what_the_data_are(many, channels):
     folder = ImageFolder(path=str(many), size=[6, 4], channels=channels, binarize="threshold")
     split = folder.split("test")
-    batch = split.prepare(split.source)
+    batch = split.prepare(read(split)[0])
     assert folder.spec.shape == (channels, 6, 4) == tuple(batch.shape[1:])
     assert folder.spec.levels == 2
     assert folder.spec.protocol == "resized to 6 x 4, binarized at 0.5"
@@ -151,16 +155,17 @@ def test_labels_are_the_first_folders(tmp_path):
     folder = ImageFolder(path=str(tmp_path), size=2, validation=0, test=0, labels="folders")
     split = folder.split("train")
     assert folder.spec.num_classes == 3
-    assert split.source[:, 0, 0, 0].tolist() == [1, 2, 3]
-    assert split.labels.tolist() == [0, 1, 2]
-    assert split.labels.dtype == torch.int64
+    assert values(split) == [1, 2, 3]
+    labels = read(split)[1]
+    assert labels.tolist() == [0, 1, 2]
+    assert labels.dtype == torch.int64
 
 
 def test_labels_do_not_depend_on_the_split(many):
     folder = ImageFolder(path=str(many), size=3, channels=1, labels="folders")
     split = folder.split("test")
     expected = [int(file.partition("/")[0]) for file in files_of(folder, "test")]
-    assert split.labels.tolist() == expected
+    assert read(split)[1].tolist() == expected
 
 
 def test_an_image_outside_the_class_folders_is_named(tmp_path):
@@ -173,20 +178,18 @@ def test_an_image_outside_the_class_folders_is_named(tmp_path):
 def test_unreadable_files_are_counted_named_and_left_out(tmp_path):
     for i in range(4):
         save(tmp_path / f"{i}.bmp", i + 1)
-    noisy(tmp_path / "cut.png")
-    truncate(tmp_path / "cut.png")
-    for i in range(7):
+    for i in range(8):
         (tmp_path / f"text{i}.jpg").write_text("not an image")
     folder = ImageFolder(path=str(tmp_path), size=4, channels=1, validation=0, test=0)
     with pytest.warns(UserWarning, match="left out") as caught:
         split = folder.split("train")
-    assert split.source[:, 0, 0, 0].tolist() == [1, 2, 3, 4]
+    assert values(split) == [1, 2, 3, 4]
     assert len(caught) == 1
     message = str(caught[0].message)
     assert "8 of 12 train images" in message
-    assert "cut.png (OSError: image file is truncated" in message
-    assert "text3.jpg" in message
-    assert "text4.jpg" not in message
+    assert "text0.jpg (UnidentifiedImageError: " in message
+    assert "text4.jpg" in message
+    assert "text5.jpg" not in message
     assert "and 3 more" in message
 
 
@@ -197,13 +200,11 @@ def test_labels_follow_their_images_when_files_are_left_out(tmp_path):
     folder = ImageFolder(path=str(tmp_path), size=2, validation=0, test=0, labels="folders")
     with pytest.warns(UserWarning, match="1 of 2"):
         split = folder.split("train")
-    assert split.labels.tolist() == [1]
-    assert split.source[0, 0, 0, 0] == 7
+    assert values(split) == [7]
+    assert read(split)[1].tolist() == [1]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_no_readable_file_at_all_is_an_error(tmp_path, monkeypatch, streamed):
-    monkeypatch.setattr(images, "BUDGET_BYTES", 1 if streamed else 2**30)
+def test_no_readable_file_at_all_is_an_error(tmp_path):
     (tmp_path / "bad.png").write_text("not an image")
     with pytest.raises(DataError, match=r"1 of 1 train images cannot be read:\s+bad.png \(UnidentifiedImage"):
         ImageFolder(path=str(tmp_path), validation=0, test=0).split("train")
@@ -233,54 +234,53 @@ def test_nothing_left_to_train_on_is_an_error(tmp_path):
         ImageFolder(path=str(tmp_path), seed=chosen, test=0.5).split("train")
 
 
-def test_streaming_gives_the_same_examples(many, monkeypatch):
-    folder = ImageFolder(path=str(many), size=5, labels="folders")
-    held = folder.split("validation")
-    monkeypatch.setattr(images, "BUDGET_BYTES", 100)
-    streamed = folder.split("validation")
-    assert isinstance(streamed.source, ImageFiles)
-    assert len(streamed) == len(held)
-    x, labels = next(iter(DataLoader(streamed.source, batch_size=len(held))))
-    assert torch.equal(x, held.source)
-    assert torch.equal(labels, held.labels)
-
-
-def test_streamed_images_can_be_sent_to_a_worker(many, tiny_budget):
-    source = ImageFolder(path=str(many), size=3).split("test").source
+def test_images_can_be_sent_to_a_worker(many):
+    source = ImageFolder(path=str(many), size=3, damaged="replace").split("test").source
     received = pickle.loads(pickle.dumps(source))
     assert len(received) == len(source)
     assert torch.equal(received[7][0], source[7][0])
-    assert received[7][1] == -1
+    assert (received[7][1], received.damaged) == (-1, "replace")
 
 
-def test_streaming_leaves_out_what_is_no_image(tmp_path, tiny_budget):
-    for i in range(3):
-        save(tmp_path / f"{i}.bmp", i)
-    (tmp_path / "bad.png").write_text("not an image")
-    with pytest.warns(UserWarning, match="1 of 4 train images") as caught:
-        split = ImageFolder(path=str(tmp_path), size=8, validation=0, test=0).split("train")
-    assert len(caught) == 1
-    assert [int(x[0, 0, 0]) for x, _ in split.source] == [0, 1, 2]
-
-
-def test_a_file_found_damaged_while_streaming_is_replaced(tmp_path, tiny_budget):
+@pytest.fixture
+def one_damaged(tmp_path):
+    """Two images; the header of the second can be read, its pixels cannot."""
     save(tmp_path / "a.bmp", 5)
     noisy(tmp_path / "z.png")
     truncate(tmp_path / "z.png")
-    source = ImageFolder(path=str(tmp_path), size=8, validation=0, test=0).split("train").source
+    return {"path": str(tmp_path), "size": 8, "validation": 0, "test": 0}
+
+
+def test_a_damaged_file_is_named(one_damaged):
+    source = ImageFolder(**one_damaged).split("train").source
     assert len(source) == 2
+    assert (source[0][0] == 5).all()
+    with pytest.raises(DataError, match=r"/z\.png cannot be read \(OSError: .*\): mend it .* data\.damaged=replace$"):
+        source[1]
+
+
+def test_a_damaged_file_is_replaced(one_damaged):
+    source = ImageFolder(**one_damaged, damaged="replace").split("train").source
     with pytest.warns(UserWarning, match=r"z\.png is replaced by the next: OSError"):
         x, _ = source[1]
     assert (x == 5).all()
 
 
-def test_a_folder_that_vanishes_while_streaming_ends_with_an_error(many, tiny_budget):
-    source = ImageFolder(path=str(many)).split("train").source
+def test_a_folder_that_vanishes_ends_with_an_error(many):
+    stop, replace = (ImageFolder(path=str(many), damaged=d).split("train").source for d in ("stop", "replace"))
     many.rename(many.parent / "gone")
+    with pytest.raises(DataError, match=r"000\.bmp cannot be read \(FileNotFoundError: "):
+        stop[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(DataError, match="100 images in a row cannot be read"):
-            source[0]
+            replace[0]
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_there_is_nothing_beside_the_images(one_damaged, index):
+    with pytest.raises(IndexError):
+        ImageFolder(**one_damaged).split("train").source[index]
 
 
 def test_resolved_path_is_absolute(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genkit_image_data.images import decode, image_spec, preparation, to_bytes
+from genkit_image_data.images import failures_of, image_spec, preparation, to_bytes
 
 
 def solid(mode, colour):
@@ -107,14 +107,9 @@ def test_preparations_agree_with_the_spec():
     assert image_spec((1, 16, 16), None, resized=False, binarize="threshold").protocol == "binarized at 0.5"
 
 
-def test_decode_keeps_the_order_and_names_failures():
-    def read(index):
-        if index in (3, 200):
+def test_failures_are_named_in_their_order():
+    def task(index):
+        if index in (200, 3):
             raise OSError("torn\napart")
-        return torch.full((1, 2, 2), index % 256, dtype=torch.uint8), index
 
-    images, labels, failures = decode(read, 300, (1, 2, 2))
-    assert failures == {3: "OSError: torn apart", 200: "OSError: torn apart"}
-    kept = [i for i in range(300) if i not in failures]
-    assert labels[kept].tolist() == kept
-    assert images[kept, 0, 1, 1].tolist() == [i % 256 for i in kept]
+    assert list(failures_of(task, 300).items()) == [(3, "OSError: torn apart"), (200, "OSError: torn apart")]
