@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ from genkit.component import Factory
 from genkit.dataset import DataSpec
 from genkit.engine import assemble, choose_device
 from genkit.engine.assembly import build_dataset, build_parts, read_feeds
-from genkit.engine.checkpoint import Checkpoint, checkpoint_exists, load_weights, read_checkpoint
+from genkit.engine.checkpoint import Checkpoint, checkpoint_exists, load_weights, read_checkpoint, read_facts
 from genkit.engine.device import matmul_precision
 from genkit.engine.folder import RunFolder, describe_environment, recipe_text, replace_text
 from genkit.engine.judge import Judge
-from genkit.engine.loop import Trainer
+from genkit.engine.loop import CHANGED, Trainer
 from genkit.engine.seeds import derive_seed, isolated, preserved
 from genkit.engine.stop import StopRequest
 from genkit.engine.world import World, joined
@@ -41,6 +41,7 @@ from genkit.events import EvaluationEnd, Record, RunEnd, read_records
 from genkit.model import GenerativeModel
 from genkit.recipe import Recipe, load_recipe
 from genkit.recipe.check import resolve
+from genkit.recipe.source import write
 from genkit.registry import installed
 
 RUNS = Path("runs")
@@ -112,6 +113,7 @@ def resume(
     """
     folder = RunFolder(Path(path))
     folder.check_run()
+    _settle_recipe(folder)
     with joined(choose_device(device)) as world:
         return _continue(folder, load_recipe(folder.recipe, overrides), world, allow_changes, checkpoint)
 
@@ -132,13 +134,19 @@ def _continue(folder: RunFolder, recipe: Recipe, world: World, allow_changes: bo
         trainer = Trainer(assemble(recipe, world.device, world.size), folder, installed().manager, world)
         world.told()  # everybody has read what is there
         if checkpoint is not None:
-            trainer.restore(checkpoint)
+            trainer.restore(checkpoint, anew=bool(changes) or name not in (None, folder.last.name))
         with StopRequest() as stop:
-            if changes or name not in (None, folder.last.name):
-                trainer.keep_place("changed")  # from now on this is where the run goes on, and how
             if world.leader:
                 _note_resumption(folder, trainer, {key: new for key, (_, new) in changes.items()})
             return _train(trainer, stop)
+
+
+def _settle_recipe(folder: RunFolder) -> None:
+    """Writes the recipe of a change that was allowed, if the run died between the checkpoint and the file."""
+    with suppress(CheckpointError):
+        facts = read_facts(folder.last)
+        if facts["reason"] == CHANGED:
+            replace_text(folder.recipe, write(facts["recipe"]))
 
 
 def _note_resumption(folder: RunFolder, trainer: Trainer, changes: Mapping[str, Any]) -> None:

@@ -86,6 +86,15 @@ def remove_checkpoint(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def tidy(folder: Path) -> None:
+    """Removes what deaths in the middle of writing left among some checkpoints; what stands in for one stays."""
+    for path in folder.glob("*.new"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob("*.previous"):
+        if path.with_suffix("").is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Reads a checkpoint and makes sure that it is what was written.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import platform
@@ -30,8 +29,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-LOCKED: set[Path] = set()
-"""The folders that this process trains in."""
+LOCKS: set[IO[str]] = set()
+"""The locks of the folders that this process trains in."""
 
 DISTRIBUTIONS = ("torchvision", "numpy", "safetensors", "pydantic", "pluggy")
 
@@ -94,21 +93,18 @@ class RunFolder:
         Raises:
             UsageError: Another process trains in it.
         """
-        name, taken = self.path.resolve(), f"{self.path} is being trained by another process"
-        if name in LOCKED:  # a process's own locks do not stand in its way
-            raise UsageError(taken)
         try:
             file = (self.path / ".lock").open("w")
         except OSError as error:
             raise UsageError(f"{self.path} cannot be written: {error}") from error
         with file:
             if not lock(file):
-                raise UsageError(taken)
-            LOCKED.add(name)
+                raise UsageError(f"{self.path} is being trained by another process")
+            LOCKS.add(file)
             try:
                 yield
             finally:
-                LOCKED.discard(name)
+                LOCKS.discard(file)
 
     def note_resumption(self, step: int, environment: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
         """Adds to what the run's figures depend on; returns in words what is not as it was.
@@ -188,17 +184,30 @@ def disk_usage(folder: Path) -> int:
 
 
 def lock(file: IO[str]) -> bool:
-    """Locks a file for this process, its children left out; returns whether no other process holds it.
+    """Locks a file until it is closed; returns whether nobody else holds it.
 
-    Where the system has no such locks, none does.
+    Where the system has no such locks, nobody does.
     """
     if fcntl is None:
         return True
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)  # some network file systems know no locks
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # some network file systems know no locks
     return True
+
+
+def _leave_locks() -> None:
+    """A forked process has no part in its parent's locks, which it would else hold beyond the parent's death."""
+    for file in LOCKS:
+        file.close()
+    LOCKS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks)
 
 
 def _versions(environment: Mapping[str, Any]) -> dict[str, Any]:

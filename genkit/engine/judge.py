@@ -163,8 +163,9 @@ class Judge:
 
     def eligible(self, ranking: Sequence[Best]) -> list[Best]:
         """The best epochs of an earlier recipe, as far as this one's choice falls on the same figure."""
-        chooser = self.assembly.recipe.train.best
-        return [best for best in ranking if chooser in ("auto", best.name)][: self.assembly.recipe.train.keep.best]
+        recipe = self.assembly.recipe
+        there = [best for best in ranking if best.name in recipe.evaluate and recipe.train.best in ("auto", best.name)]
+        return there[: recipe.train.keep.best]
 
     def _candidate(self, report: EvaluationEnd) -> Best | None:
         chooser = self.assembly.recipe.train.best

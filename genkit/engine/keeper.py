@@ -13,6 +13,7 @@ from genkit.engine.checkpoint import (
     read_checkpoint,
     read_facts,
     remove_checkpoint,
+    tidy,
     write_checkpoint,
 )
 from genkit.engine.folder import RunFolder
@@ -87,6 +88,7 @@ class Keeper:
         Raises:
             CheckpointError: A copy cannot be made.
         """
+        tidy(self.folder.checkpoints)
         facts = self._facts(self.folder.last)
         if facts and facts["reason"] == DUE and facts["position"] == asdict(place) and self._is_whole(self.folder.last):
             self.keep(place.epoch, ranking)

@@ -36,6 +36,9 @@ from genkit.model import complaints, watchers
 from genkit.objective import Progress
 from genkit.units import bits_per_dim
 
+CHANGED = "changed"
+"""The reason of a checkpoint that a run goes on from in another way than it was written."""
+
 PATIENCE = 100
 """Steps in a row that may be skipped because a figure was not finite."""
 
@@ -400,13 +403,19 @@ class Trainer:
             path, step, step / self.assembly.steps_per_epoch, reason, disk_usage(self.folder.checkpoints)
         )
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint, *, anew: bool = False) -> None:
         """Goes back to where a checkpoint was written.
+
+        Args:
+            checkpoint: The checkpoint.
+            anew: Make it the last one, with this recipe, before anything else on disk changes.
 
         Raises:
             CheckpointError: It belongs to another recipe.
         """
         restore(self, checkpoint)
+        if anew:
+            self.keep_place(CHANGED)
         mended = self.keeper.mend(self.position, self.judge.ranking) if self.world.leader else None
         best = self.world.told(mended)
         if self.judge.ranking and best is None:

@@ -44,6 +44,12 @@ class Player:
         return sum(parameter.numel() for parameter in self.parameters)
 
     @property
+    def optimizer_kind(self) -> str:
+        """What the optimizer's state looks like: that of another kind is of no use to it."""
+        momentum = self.optimizer.defaults.get("momentum")
+        return f"{type(self.optimizer).__name__}{' with momentum' if momentum else ''}"
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         return self._rates[0]

@@ -52,7 +52,7 @@ class Pool:
             yield self._gather(places), self.labels[indices]
 
     def _put(self, indices: Tensor, raw: Tensor, labels: Tensor) -> None:
-        self.raw.index_copy_(0, indices.to(self.place), raw.to(self.place, non_blocking=True))
+        self.raw[indices.to(self.place)] = raw.to(self.place, non_blocking=True)
         self.labels[indices] = labels
         self.there[indices] = True
 

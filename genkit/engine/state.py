@@ -56,7 +56,7 @@ def capture(trainer: Trainer, reason: str) -> Checkpoint:
         state |= {f"optimizer.{name}.{k}": v for k, v in tensors.items()}
     if trainer.ema is not None:
         state |= {f"trained.{k}": v for k, v in assembly.parts.model.state_dict().items()}
-    state |= {f"evaluator.{entry}.{k}": v for entry, own in judge.evaluator_states().items() for k, v in own.items()}
+    state |= {f"evaluator.{entry}/{k}": v for entry, own in judge.evaluator_states().items() for k, v in own.items()}
     facts = {
         "reason": reason,
         "recipe": assembly.recipe.to_plain(),
@@ -68,7 +68,7 @@ def capture(trainer: Trainer, reason: str) -> Checkpoint:
         "averaging": trainer.ema is not None and trainer.ema.started,
         "latest": [asdict(record) for record in trainer.latest.values()],
         "history": [asdict(record) for records in judge.history.values() for record in records],
-        "optimizers": {name: type(player.optimizer).__name__ for name, player in assembly.players.items()},
+        "optimizers": {name: player.optimizer_kind for name, player in assembly.players.items()},
         "optimizer_numbers": numbers,
     }
     return Checkpoint(trainer.judged_model.state_dict(), state, facts)
@@ -88,7 +88,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.ema.started = facts["averaging"]
     load_weights(assembly.parts.objective, below("objective.", state), "this recipe's objective")
     for name, player in assembly.players.items():
-        if facts["optimizers"].get(name) == type(player.optimizer).__name__:
+        if facts["optimizers"].get(name) == player.optimizer_kind:
             player.load_state(below(f"optimizer.{name}.", state), facts["optimizer_numbers"][name])
         else:
             warnings.warn(f"the optimizer of player {name!r} is another one: it starts anew", stacklevel=4)
@@ -98,7 +98,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.latest = {(r["split"], r["name"]): Record(**r) for r in facts["latest"]}
     judge.ranking = judge.eligible([Best(**best) for best in facts["ranking"]])
     judge.remember([Record(**r) for r in facts["history"]])
-    judge.load_evaluator_states({entry: below(f"evaluator.{entry}.", state) for entry in assembly.parts.evaluators})
+    judge.load_evaluator_states({entry: below(f"evaluator.{entry}/", state) for entry in assembly.parts.evaluators})
     stream = below(f"rank.{trainer.world.rank}." if trainer.world.rank else "random.", state)
     if stream:
         restore_random_states(stream, assembly.device)

@@ -70,7 +70,7 @@ def test_a_taken_name_is_left_as_it_is(folder, recipe):
 HOLD = """
 import fcntl, sys
 file = open(sys.argv[1], "w")
-fcntl.lockf(file, fcntl.LOCK_EX)
+fcntl.flock(file, fcntl.LOCK_EX)
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -105,7 +105,7 @@ def test_a_file_system_without_locks_is_no_obstacle(folder, monkeypatch):
     def unknown(*args):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(fcntl, "lockf", unknown)
+    monkeypatch.setattr(fcntl, "flock", unknown)
     with folder.locked():
         pass
 
@@ -131,7 +131,6 @@ def test_a_killed_runs_children_are_not_in_the_way(folder):
         os.waitpid(worker, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="the system's locks of a process end when it closes any file of that name")
 def test_the_lock_outlives_whoever_reads_the_folder(folder, tmp_path):
     """Such as an observer that uploads or copies all that is there."""
     pytest.importorskip("fcntl")

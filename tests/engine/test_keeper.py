@@ -249,7 +249,6 @@ def test_a_death_at_a_rename(tmp_path, whole, monkeypatch, at, moment):
     assert_mended(tmp_path, whole)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="what the last write replaced is never removed")
 def test_a_death_after_the_last_rename(tmp_path, whole, monkeypatch):
     rename, written = Path.rename, []
 
