@@ -142,14 +142,19 @@ def test_the_lock_outlives_whoever_reads_the_folder(folder, tmp_path):
 
 
 def forked(reader, writer):
-    """A forked process that does nothing until the pipe is closed."""
+    """A forked process that does nothing, once it is there, until the pipe is closed."""
+    up, there = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of other threads: they have no part in this
         number = os.fork()
     if not number:
         os.close(writer)
+        os.write(there, b"!")
         os.read(reader, 1)
         os._exit(0)
+    os.read(up, 1)
+    os.close(up)
+    os.close(there)
     return number
 
 
