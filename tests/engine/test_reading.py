@@ -120,6 +120,7 @@ def test_a_mistake_in_a_source_keeps_its_traceback(workers):
     with pytest.raises(IndexError, match=r"in broken\n(.*\n)*.*list index" if workers else "list index") as caught:
         next(feed_of(broken, workers).batches(3))
     assert not isinstance(caught.value, genkit.GenkitError)
+    assert not multiprocessing.active_children(), "whoever keeps the error keeps the workers"
 
 
 # ---- the same training -------------------------------------------------------------------------------------------
@@ -203,10 +204,10 @@ def test_a_worker_that_hangs_does_not_hold_the_run_up(monkeypatch):
     batches = feed_of(lambda i: (torch.zeros(1), time.sleep(60 * (i > 3)) or 0), workers=2).batches(2)
     next(batches)
     children = multiprocessing.active_children()
+    assert len(children) == 2
     began = time.monotonic()
     del batches
     assert time.monotonic() - began < 5
-    assert len(children) == 2
     assert not [child for child in children if child.is_alive()]
 
 
