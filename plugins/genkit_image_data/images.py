@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -42,11 +42,19 @@ def to_bytes(image: Image.Image, channels: int, size: tuple[int, int] | None = N
         >>> to_bytes(Image.new("RGB", (30, 20), "white"), channels=1, size=(8, 8)).shape
         torch.Size([1, 8, 8])
     """
-    upright = ImageOps.exif_transpose(image)
-    plain = _on_white(_eight_bit(upright)).convert("L" if channels == 1 else "RGB")
-    if size is not None:
+    mode = "L" if channels == 1 else "RGB"
+    image.load()  # only then a file's mode is final
+    plain = _on_white(_eight_bit(_upright(image)))
+    if plain.mode != mode:  # each of these steps would copy the image even where there is nothing to do
+        plain = plain.convert(mode)
+    if size is not None and plain.size != size[::-1]:
         plain = ImageOps.fit(plain, size[::-1], Image.Resampling.BICUBIC)
     return pil_to_tensor(plain)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
