@@ -98,6 +98,35 @@ def test_two_processes_move_as_one_with_the_same_batches(name, tmp_path):
     assert [r.value for r in lines if r.name == first] == pytest.approx(losses, rel=1e-5)
 
 
+MEETING = """
+import datetime, os
+import torch.distributed as dist
+from genkit.engine import world
+from genkit.engine.device import choose_device
+
+world.CONNECTION = datetime.timedelta(seconds=3)
+init, failures = dist.init_process_group, [1] if os.environ["RANK"] == "1" else []
+def sometimes(*args, **options):
+    if failures:
+        failures.pop()
+        raise RuntimeError("a connection was lost")
+    init(*args, **options)
+dist.init_process_group = sometimes
+with world.joined(choose_device("cpu")) as joined:
+    print("met", joined.told(joined.rank), joined.any(joined.rank == 1), flush=True)
+"""
+
+
+def test_processes_that_miss_each_other_try_again(tmp_path):
+    """One of them loses its connection, the other waits for it in vain: both must give up this attempt."""
+    (tmp_path / "meeting.py").write_text(MEETING)
+    words = [*LAUNCH, str(tmp_path / "meeting.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    met = subprocess.run(words, env=environment, text=True, capture_output=True, timeout=120, check=False)
+    assert met.returncode == 0, met.stderr
+    assert met.stdout == "met 0 (True,)\n" * 2
+
+
 def children(process):
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 

@@ -11,9 +11,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from genkit.errors import GenkitError
 
 PATIENCE = datetime.timedelta(days=1)
 """How long ranks wait for the one that evaluates."""
+CONNECTION = datetime.timedelta(seconds=30)
+"""How long they try to reach each other."""
+ATTEMPTS = 5
+"""How often they try: on a busy machine gloo now and then loses a connection while it is being made."""
 
 
 class World:
@@ -33,7 +41,6 @@ class World:
         self.rank = rank
         self.size = size
         self.restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-        self._talk: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 else None
 
     @property
     def leader(self) -> bool:
@@ -45,7 +52,7 @@ class World:
         if self.size == 1:
             return flags
         raised = torch.tensor(flags, dtype=torch.int32)
-        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self._talk)
+        dist.all_reduce(raised, dist.ReduceOp.MAX)
         return tuple(bool(flag) for flag in raised)
 
     def every(self, condition: Tensor) -> Tensor:
@@ -60,7 +67,7 @@ class World:
         """The mean over all ranks of a tensor on the host. Every rank must ask."""
         if self.size == 1:
             return values
-        dist.all_reduce(values, group=self._talk)
+        dist.all_reduce(values)
         return values / self.size
 
     def told(self, message: Any = None) -> Any:
@@ -68,7 +75,7 @@ class World:
         if self.size == 1:
             return message
         box = [message]
-        dist.broadcast_object_list(box, src=0, group=self._talk)
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
     def gather(self, tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -79,7 +86,7 @@ class World:
         for name, tensor in tensors.items():
             own = tensor.contiguous().view(-1).view(torch.uint8)
             parts = [torch.empty_like(own) for _ in every]
-            dist.all_gather(parts, own, group=self._talk)
+            dist.all_gather(parts, own)
             for rank, part in zip(every, parts, strict=True):
                 rank[name] = part.view(tensor.dtype).view(tensor.shape)
         return every
@@ -105,8 +112,32 @@ def joined(device: torch.device) -> Iterator[World]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    _connect("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(device, dist.get_rank(), size)
     finally:
         dist.destroy_process_group()
+
+
+def _connect(backend: str) -> None:
+    """Joins the processes' default group; all of them try again until it has worked for all.
+
+    Raises:
+        GenkitError: It did not.
+    """
+    store, rank, size = next(rendezvous("env://"))
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the store still has the addresses of those who died
+    for attempt in range(ATTEMPTS):
+        own = PrefixStore(f"genkit/{start}/{attempt}", store)
+        failure = None
+        try:
+            dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=CONNECTION)
+        except RuntimeError as error:
+            failure = error
+        own.set(f"connected/{rank}", "no" if failure else "yes")
+        if all(own.get(f"connected/{other}") == b"yes" for other in range(size)):
+            dist.set_timeout(PATIENCE)
+            return
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    raise GenkitError(f"rank {rank} of {size} could not be connected with the others")
