@@ -1,6 +1,7 @@
 """The command line. ``genkit --help`` imports no torch; each command imports what it needs when it runs."""
 
 import gc
+import os
 import sys
 import warnings
 
@@ -20,4 +21,20 @@ def main() -> None:
     """The entry point of the ``genkit`` command."""
     gc.freeze()  # what was imported stays to the end: searching it for garbage takes a fifth of a listing's time
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
-    narrowed(sys.argv[1:])()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        narrowed(sys.argv[1:])()
+    try:
+        narrowed(sys.argv[1:])()
+    except SystemExit as end:
+        _leave(end.code if isinstance(end.code, int) else 0)
+
+
+def _leave(code: int) -> None:
+    """Ends one of several processes without the interpreter's own end.
+
+    A thread of torch's that still lets go of its last message would find no interpreter to do it with, and abort the
+    process: its launcher would take a run that is finished for one that failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

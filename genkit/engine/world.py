@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, _world  # pyright: ignore[reportPrivateUsage]
 from torch.distributed.rendezvous import rendezvous
 
 from genkit.errors import GenkitError
@@ -20,6 +21,8 @@ PATIENCE = datetime.timedelta(days=1)
 """How long ranks wait for the one that evaluates."""
 CONNECTION = datetime.timedelta(seconds=30)
 """How long they try to reach each other."""
+SETTLING = 0.1
+"""Seconds after which torch's threads have let go of their last messages, for which they need the interpreter."""
 ATTEMPTS = 5
 """How often they try: on a busy machine gloo now and then loses a connection while it is being made."""
 
@@ -117,6 +120,7 @@ def joined(device: torch.device) -> Iterator[World]:
         yield World(device, dist.get_rank(), size)
     finally:
         dist.destroy_process_group()
+        time.sleep(SETTLING)
 
 
 def _connect(backend: str) -> None:
@@ -127,9 +131,10 @@ def _connect(backend: str) -> None:
     """
     store, rank, size = next(rendezvous("env://"))
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the store still has the addresses of those who died
+    failure: RuntimeError | None = None
     for attempt in range(ATTEMPTS):
-        own = PrefixStore(f"genkit/{start}/{attempt}", store)
-        failure = None
+        own, failure = PrefixStore(f"genkit/{start}/{attempt}", store), None
+        _world.group_count = 0  # groups are named by their number: who failed has counted one that others gave up
         try:
             dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=CONNECTION)
         except RuntimeError as error:
@@ -140,4 +145,4 @@ def _connect(backend: str) -> None:
             return
         if dist.is_initialized():
             dist.destroy_process_group()
-    raise GenkitError(f"rank {rank} of {size} could not be connected with the others")
+    raise GenkitError(f"rank {rank} of {size} could not be connected with the others: {failure or 'others failed'}")
