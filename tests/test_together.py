@@ -24,15 +24,20 @@ from genkit.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {
-    "vae_mlp": ["data.train=331", "data.validation=32", "data.test=32", "evaluate={}"],
+    "vae_mlp": [
+        "data.train=331",
+        "data.validation=32",
+        "data.test=32",
+        "evaluate={bpd: {use: bits_per_dim, every: 1}}",
+    ],
     "gan_mlp": ["data.train=331", "data.test=0", "evaluate={}", "objective.critic_steps=2"],
 }
 COMMON = ["train.batch_size=33", "train.epochs=2", "train.log_every=1"]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def launch(place, *words, restarts=0, **options):
-    command = [*LAUNCH, f"--max-restarts={restarts}", "-m", "genkit", "run", *words, "--runs", str(place)]
+def launch(place, *words, restarts=0, program=("-m", "genkit"), **options):
+    command = [*LAUNCH, f"--max-restarts={restarts}", *program, "run", *words, "--runs", str(place)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     return subprocess.Popen(command, env=environment, text=True, **options)
 
@@ -80,10 +85,11 @@ def by_hand(recipe):
     return assembly.parts.model.state_dict(), first_losses
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("name", RECIPES)
-def test_two_processes_move_as_one_with_the_same_batches(name, tmp_path):
+def test_two_processes_move_as_one_with_the_same_batches(name, strategy, tmp_path):
     """The last batch of an epoch has one example: one rank's part of it counts nothing."""
-    words = [str(ROOT / "recipes" / f"{name}.yaml"), *RECIPES[name], *COMMON]
+    words = [str(ROOT / "recipes" / f"{name}.yaml"), *RECIPES[name], *COMMON, f"train.strategy={strategy}"]
     process = launch(tmp_path, *words, "--name", "two", "--device", "cpu", stdout=subprocess.PIPE)
     finish(process)
     assert process.returncode == 0
@@ -96,6 +102,117 @@ def test_two_processes_move_as_one_with_the_same_batches(name, tmp_path):
     (first,) = {f"{turn.name}/loss" for turn in assemble(recipe, torch.device("cpu")).turns[:1]}
     lines = read_records(tmp_path / "two" / "metrics.jsonl")
     assert [r.value for r in lines if r.name == first] == pytest.approx(losses, rel=1e-5)
+    assert [r.epoch for r in lines if r.split == "test"] == [2, 2][: 2 * len(recipe.evaluate)]
+
+
+# ---- weights shared out ----------------------------------------------------------------------------------------------
+
+SHARED_OUT = [str(ROOT / "recipes" / "vae_mlp.yaml"), "data={use: mnist, train: 207, validation: 32, test: 32}"]
+SHARED_OUT += ["model.encoder={use: mlp, hidden_dims: [64], normalization: batch}", "model.decoder.hidden_dims=[64]"]
+SHARED_OUT += ["model.likelihood={use: gaussian, learn_scale: true}", "evaluate={bpd: {use: bits_per_dim, every: 1}}"]
+SHARED_OUT += ["train.batch_size=33", "train.accumulate=2", "train.clip_norm=20", "train.ema=0.9", "--device", "cpu"]
+MAGNIFIED = ("encoder.layers.0.bias", "running_mean", "optimizer.model.2.")
+"""A bias before batch normalization has no gradient but rounding's, which Adam makes steps of."""
+GATHERED = """
+from genkit.engine import sharded
+sharded.LARGE = 1000
+from genkit.cli import main
+main()
+"""
+MEASURED = """
+import os, sys
+import torch
+from genkit.engine import assemble, sharded
+from genkit.engine.device import choose_device
+from genkit.engine.folder import RunFolder
+from genkit.engine.loop import Trainer
+from genkit.engine.shards import is_shard, part
+from genkit.engine.stop import StopRequest
+from genkit.engine.world import joined
+from genkit.recipe import load_recipe
+from genkit.registry import load_registry
+from pathlib import Path
+
+sharded.LARGE = 1000
+recipe = load_recipe(sys.argv[1], sys.argv[2:])
+with joined(choose_device("cpu")) as world:
+    assembly = assemble(recipe, world.device, world.size)
+    trainer = Trainer(assembly, RunFolder(Path("nowhere")), load_registry(()).manager, world)
+    trainer.train_epoch(StopRequest())
+    (player,) = assembly.players.values()
+    state = [v for s in player.optimizer.state.values() for v in s.values() if v.dim()]
+    gradients = [p.grad for p in player.parameters]
+    average = list(assembly.ema.model.parameters())
+    found = {"weights": player.parameters, "state": state, "gradients": gradients, "average": average}
+    for name, tensors in found.items():
+        held, all_ = sum(part(t).numel() for t in tensors), sum(t.numel() for t in tensors)
+        os.write(1, f"{name} {world.rank} {held} {all_} {sum(not is_shard(t) for t in tensors)}\\n".encode())
+"""
+
+
+@pytest.fixture(scope="module")
+def shared_out(tmp_path_factory):
+    """A run whose weights are shared out, large layers apart, beside one whose weights are not."""
+    place = tmp_path_factory.mktemp("shared_out")
+    (place / "gathered.py").write_text(GATHERED)
+    for strategy, program in {"ddp": ["-m", "genkit"], "fsdp": [str(place / "gathered.py")]}.items():
+        words = [*SHARED_OUT, "train.epochs=3", f"train.strategy={strategy}", "--name", strategy]
+        process = launch(place, *words, program=program, stdout=subprocess.PIPE)
+        finish(process)
+        assert process.returncode == 0
+    return place
+
+
+def test_shared_out_weights_are_trained_and_judged_the_same(shared_out):
+    """Averaged weights, clipped gradients, a scalar, running statistics; the best epoch is judged at the end."""
+    one, other = (shared_out / name for name in ("ddp", "fsdp"))
+    for file in ("model.safetensors", "state.safetensors"):
+        tensors = [load_file(run / "checkpoints" / "last" / file) for run in (one, other)]
+        assert tensors[0].keys() == tensors[1].keys()
+        for key, value in tensors[0].items():
+            same = torch.allclose(value.double(), tensors[1][key].double(), rtol=1e-4, atol=1e-6, equal_nan=True)
+            assert same or any(noise in key for noise in MAGNIFIED), key
+    figures = [read_records(run / "metrics.jsonl") for run in (one, other)]
+    figures = [[r for r in records if r.name != "steps_per_second"] for records in figures]
+    assert [r.name for r in figures[0]] == [r.name for r in figures[1]]
+    assert [r.value for r in figures[0]] == pytest.approx([r.value for r in figures[1]], rel=1e-4)
+    assert {"validation", "test"} <= {r.split for r in figures[0]}
+
+
+def test_shared_out_weights_go_on_to_the_bit(shared_out, tmp_path):
+    words = [*SHARED_OUT, "train.epochs=3", "train.strategy=fsdp", "--name", "fsdp"]
+    program = [str(shared_out / "gathered.py")]
+    process = launch(tmp_path, *words, program=program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: reached(tmp_path / "fsdp", 1), process)
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    assert process.returncode != 0
+    assert not (tmp_path / "fsdp" / "result.json").exists()
+    process = launch(tmp_path, *words, "--resume", "auto", program=program, stdout=subprocess.PIPE)
+    finish(process)
+    assert process.returncode == 0
+    assert differences(shared_out / "fsdp", tmp_path / "fsdp") == ["pictures"]
+
+
+def test_a_process_alone_goes_on_with_weights_that_were_shared_out(shared_out):
+    with pytest.warns(UserWarning, match="processes was 2, is 1"):
+        end = genkit.runs.resume(shared_out / "fsdp", overrides=["train.epochs=4"], allow_changes=True, device="cpu")
+    assert end.status == "finished"
+    bits = [r.value for r in read_records(shared_out / "fsdp" / "metrics.jsonl") if r.name == "bpd" and r.epoch >= 3]
+    assert bits[-1] < bits[0]
+
+
+def test_each_process_holds_its_half(tmp_path):
+    (tmp_path / "measured.py").write_text(MEASURED)
+    words = [*LAUNCH, str(tmp_path / "measured.py"), *SHARED_OUT[:-2], "train.strategy=fsdp"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    measured = subprocess.run(words, env=environment, text=True, capture_output=True, timeout=120, check=False)
+    assert measured.returncode == 0, measured.stderr
+    lines = sorted(line.split() for line in measured.stdout.splitlines())
+    assert [line[0] for line in lines] == sorted(2 * ["weights", "state", "gradients", "average"])
+    for name, _, held, total, scalars in lines:
+        assert 0.49 < int(held) / int(total) < 0.52, name
+        assert int(scalars) == (0 if name == "state" else 1)
 
 
 MEETING = """
@@ -113,7 +230,7 @@ def sometimes(*args, **options):
     init(*args, **options)
 dist.init_process_group = sometimes
 with world.joined(choose_device("cpu")) as joined:
-    print("met", joined.told(joined.rank), joined.any(joined.rank == 1), flush=True)
+    os.write(1, f"met {joined.told(joined.rank)} {joined.any(joined.rank == 1)}\\n".encode())
 """
 
 

@@ -7,17 +7,18 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from genkit.component import Factory
 from genkit.dataset import Dataset, DataSpec, Split, SplitName
+from genkit.engine.ema import MovingAverage
 from genkit.engine.feed import Feed
 from genkit.engine.graph import obstacle_to_graphs
 from genkit.engine.machine import usual_workers
 from genkit.engine.placement import pools_for
-from genkit.engine.player import Player
+from genkit.engine.player import Player, moves_all
 from genkit.engine.seeds import derive_seed, isolated
 from genkit.errors import DataError, PluginError, Problem, RecipeError, closest
 from genkit.evaluator import Evaluator
@@ -25,6 +26,9 @@ from genkit.model import GenerativeModel
 from genkit.objective import Objective, Turn
 from genkit.recipe import Recipe
 from genkit.recipe.check import askers
+
+if TYPE_CHECKING:
+    from genkit.engine.sharded import Shards
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -58,6 +62,8 @@ class Assembly:
         turns: The objective's turns.
         players: The players by name.
         feeds: The splits that are not empty.
+        ema: The moving average of the model's weights, if the recipe asks for one.
+        shards: What weights and gradients are shared out by, if they are.
     """
 
     recipe: Recipe
@@ -67,6 +73,8 @@ class Assembly:
     turns: list[Turn]
     players: dict[str, Player]
     feeds: dict[SplitName, Feed]
+    ema: MovingAverage | None = None
+    shards: Shards | None = None
 
     @property
     def batches_per_step(self) -> int:
@@ -149,9 +157,11 @@ def assemble(recipe: Recipe, device: torch.device, ranks: int = 1) -> Assembly:
     feeds = read_feeds(recipe, dataset, device)
     check_batches(recipe, parts.objective, len(feeds["train"]), ranks)
     turns = list(parts.objective.turns(parts.model))
+    ema = None if recipe.train.ema is None else MovingAverage(parts.model, recipe.train.ema)
+    shards = _share_out(parts, ema, device) if ranks > 1 and recipe.train.strategy == "fsdp" else None
     recordable = recipe.train.cuda_graph != "off" and not obstacle_to_graphs(device, ranks)
     players = _players(recipe, parts, recordable)
-    return Assembly(recipe, device, dataset, parts, turns, players, feeds)
+    return Assembly(recipe, device, dataset, parts, turns, players, feeds, ema, shards)
 
 
 def read_feeds(recipe: Recipe, dataset: Dataset, device: torch.device) -> dict[SplitName, Feed]:
@@ -257,6 +267,16 @@ def _import_compiler_ahead() -> None:
     """Imports torch's compiler while data is read: torch does so, for a second, when an optimizer is first made."""
     if "torch._dynamo" not in sys.modules:
         threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
+
+
+def _share_out(parts: Parts, ema: MovingAverage | None, device: torch.device) -> Shards:
+    """Leaves this process its part of all weights."""
+    own = [list(parameters) for parameters in parts.objective.players(parts.model).values()]
+    sharded = importlib.import_module("genkit.engine.sharded")  # and with it torch's, which nobody else waits for
+    shards = sharded.Shards(parts.model, parts.objective, device, alone=moves_all(own, (parts.model, parts.objective)))
+    if ema is not None:
+        shards.share_out(ema.model)
+    return shards
 
 
 def _players(recipe: Recipe, parts: Parts, recordable: bool) -> dict[str, Player]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from genkit.engine.shards import part_like
 from genkit.errors import CheckpointError
 
 WEIGHTS, STATE, FACTS = "model.safetensors", "state.safetensors", "state.json"
@@ -137,8 +138,10 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
     Raises:
         CheckpointError: It belongs to another network; the message lists what differs.
     """
+    own = module.state_dict()
+    fitting = {k: part_like(v, own[k]) if k in own and v.shape == own[k].shape else v for k, v in weights.items()}
     try:
-        module.load_state_dict(dict(weights), strict=True)
+        module.load_state_dict(fitting, strict=True)
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint does not fit {what}: {error}") from error
 

@@ -6,6 +6,8 @@ import math
 
 from torch import nn
 
+from genkit.engine.shards import total_norm
+
 MOST = 6
 
 
@@ -23,7 +25,7 @@ def gradient_norms(*owners: nn.Module) -> str:
     for name, module in (named for owner in owners for named in owner.named_modules()):
         gradients = [own.grad for own in module.parameters(recurse=False) if own.grad is not None]
         if gradients:
-            norms.append((name or type(module).__name__, nn.utils.get_total_norm(gradients).item()))
+            norms.append((name or type(module).__name__, total_norm(gradients).item()))
     ordered = sorted(norms, key=lambda item: (math.isfinite(item[1]), -item[1]))
     shown = ", ".join(f"{name} {norm:.3g}" for name, norm in ordered[:MOST])
     more = f" and {len(ordered) - MOST} more" if len(ordered) > MOST else ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from genkit.engine.shards import part
 from genkit.model import GenerativeModel
 
 
@@ -28,9 +30,16 @@ class MovingAverage:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.decay = decay
         self.started = False
-        self._averages: list[Tensor] = list(self.model.parameters())
-        self._weights: list[Tensor] = list(model.parameters())
+        self._followed = model
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
+
+    @cached_property
+    def _averages(self) -> list[Tensor]:
+        return [part(parameter) for parameter in self.model.parameters()]
+
+    @cached_property
+    def _weights(self) -> list[Tensor]:
+        return [part(parameter) for parameter in self._followed.parameters()]
 
     @torch.no_grad()
     def update(self, sound: Tensor | None = None) -> None:

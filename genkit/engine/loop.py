@@ -17,7 +17,6 @@ from genkit.engine.assembly import Assembly
 from genkit.engine.checkpoint import Checkpoint, checkpoint_exists, load_weights, read_checkpoint
 from genkit.engine.device import matmul_precision
 from genkit.engine.diagnosis import gradient_norms
-from genkit.engine.ema import MovingAverage
 from genkit.engine.feed import Ticket
 from genkit.engine.folder import RunFolder, device_name, disk_usage
 from genkit.engine.graph import Cuda, Recorder, obstacle_to_graphs
@@ -26,6 +25,8 @@ from genkit.engine.keeper import Keeper
 from genkit.engine.ledger import Ledger
 from genkit.engine.placement import describe
 from genkit.engine.seeds import derive_seed, isolated, preserved, seed_all
+from genkit.engine.shards import made_whole, part
+from genkit.engine.shared import SharedLoss
 from genkit.engine.state import Position, below, capture, restore
 from genkit.engine.step import TrainStep
 from genkit.engine.stop import Stopped, StopRequest
@@ -62,7 +63,7 @@ class Trainer:
         self.folder = folder
         self.hook = manager.hook
         model = assembly.parts.model
-        self.ema = None if train.ema is None else MovingAverage(model, train.ema)
+        self.ema = assembly.ema
         self.step = TrainStep(
             assembly.turns,
             assembly.players,
@@ -76,6 +77,7 @@ class Trainer:
             skips=train.on_nan == "skip",
             compiles=train.compile,
             world=self.world,
+            share=SharedLoss if assembly.shards is None else assembly.shards.loss_of,
         )
         self.judged_model = model if self.ema is None else self.ema.model
         self.judge = Judge(assembly, self.judged_model, folder.images)
@@ -141,7 +143,11 @@ class Trainer:
     def _start(self) -> None:
         """Shows a fresh model and its objective their first batch, for those that start from data."""
         recipe, model = self.assembly.recipe, self.assembly.parts.model
-        with isolated(derive_seed(recipe.seed, "start"), self.assembly.device), torch.no_grad():
+        with (
+            isolated(derive_seed(recipe.seed, "start"), self.assembly.device),
+            torch.no_grad(),
+            made_whole(model, self.assembly.parts.objective, lasting=True),
+        ):
             order = self.assembly.feeds["train"].epoch(recipe.train.batch_size, seed=recipe.seed, epoch=0)
             x = next(order).x
             model.start(x)
@@ -245,8 +251,10 @@ class Trainer:
         """Has the leader call the evaluators that are due, then keeps the epoch's checkpoint and perhaps the best."""
         place, train = self.position, self.assembly.recipe.train
         parts = self.assembly.parts
-        self.world.average([b for m in (parts.model, parts.objective) for b in m.buffers() if b.is_floating_point()])
-        ranking = self.world.told(self._verdict(stop) if self.world.leader else None)
+        owners = dict.fromkeys((parts.model, parts.objective, self.judged_model))
+        self.world.average([b for owner in owners for b in owner.buffers() if b.is_floating_point()])
+        with made_whole(self.judged_model, parts.objective, here=self.world.leader):
+            ranking = self.world.told(self._verdict(stop) if self.world.leader else None)
         if ranking is None:
             return
         place.judged = place.epoch
@@ -278,18 +286,21 @@ class Trainer:
         Returns:
             Whether nobody broke it off.
         """
-        return self.world.told(self._final_verdict(stop) if self.world.leader else None)
+        epoch, step = self._load_best()
+        with made_whole(self.judged_model, self.assembly.parts.objective, here=self.world.leader):
+            return self.world.told(self._final_verdict(epoch, step, stop) if self.world.leader else None)
 
-    def _final_verdict(self, stop: StopRequest) -> bool:
-        """Judges the best weights, and the objective's networks as they were then; returns whether to the end."""
-        epoch, step = self.position.epoch, self.position.epoch * self.assembly.steps_per_epoch
-        if self.judge.best is not None and checkpoint_exists(self.folder.best):
-            checkpoint = read_checkpoint(self.folder.best)
-            load_weights(self.judged_model, checkpoint.weights, "this recipe's model")
-            load_weights(
-                self.assembly.parts.objective, below("objective.", checkpoint.state), "this recipe's objective"
-            )
-            epoch, step = checkpoint.facts["best"]["epoch"], checkpoint.facts["best"]["step"]
+    def _load_best(self) -> tuple[int, int]:
+        """Takes the best weights, and the objective's networks as they were then; returns their epoch and step."""
+        if self.judge.best is None or not checkpoint_exists(self.folder.best):
+            return self.position.epoch, self.position.epoch * self.assembly.steps_per_epoch
+        checkpoint = read_checkpoint(self.folder.best)
+        load_weights(self.judged_model, checkpoint.weights, "this recipe's model")
+        load_weights(self.assembly.parts.objective, below("objective.", checkpoint.state), "this recipe's objective")
+        return checkpoint.facts["best"]["epoch"], checkpoint.facts["best"]["step"]
+
+    def _final_verdict(self, epoch: int, step: int, stop: StopRequest) -> bool:
+        """Judges the weights as they are; returns whether to the end."""
         try:
             for report in self.judge.final(epoch, step, stop):
                 self._report_evaluation(report)
@@ -380,10 +391,11 @@ class Trainer:
 
     def _save(self, reason: str) -> None:
         """Keeps the state, unless the last update broke it: then the checkpoint before stands."""
-        for what, module in (("model", self.assembly.parts.model), ("objective", self.assembly.parts.objective)):
-            for name, weight in module.named_parameters():
-                if not torch.isfinite(weight).all():
-                    raise TrainingDiverged(f"{name} of the {what} is no longer finite; {self._last_good()}")
+        owners = (("model", self.assembly.parts.model), ("objective", self.assembly.parts.objective))
+        weights = ((name, what, part(own)) for what, module in owners for name, own in module.named_parameters())
+        broken = next((f"{name} of the {what}" for name, what, own in weights if not torch.isfinite(own).all()), "")
+        if self.world.any(bool(broken))[0]:
+            raise TrainingDiverged(f"{broken or 'a weight'} is no longer finite; {self._last_good()}")
         self.keep_place(reason)
         self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.last, reason))
 

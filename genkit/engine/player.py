@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from genkit.engine.shards import is_shard, part, part_like, total_norm
 from genkit.errors import CheckpointError
 from genkit.optimizer import Optimizer, Schedule
+
+
+def moves_all(players: Collection[Sequence[nn.Parameter]], owners: Sequence[nn.Module]) -> bool:
+    """Whether one player moves all that can be moved: then gradients go nowhere else, and torch need not look."""
+    if len(players) != 1 or not owners:
+        return False
+    (own,) = players
+    return {p for owner in owners for p in owner.parameters() if p.requires_grad} <= set(own)
 
 
 class Player:
@@ -32,9 +42,11 @@ class Player:
     ) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = optimizer.build(self.parameters)
+        self._part_groups()
         self.schedule = schedule
         self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._rates = list(self._base_rates)
+        self._is_shared_out = any(is_shard(parameter) for parameter in self.parameters)
         if recordable:
             self._make_recordable()
 
@@ -73,14 +85,29 @@ class Player:
             if "capturable" in group:
                 group["capturable"] = True
 
+    def _part_groups(self) -> None:
+        """Has no group of both whole and shared-out parameters: fused kernels take none."""
+        for group in list(self.optimizer.param_groups):
+            whole = [parameter for parameter in group["params"] if not is_shard(parameter)]
+            if 0 < len(whole) < len(group["params"]):
+                group["params"] = [parameter for parameter in group["params"] if is_shard(parameter)]
+                self.optimizer.param_groups.append({**group, "params": whole})
+
+    @property
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+
     def clip(self, norm: float) -> Tensor:
         """Scales the gradients down to a norm; returns the norm that they had, with shape :math:`()`."""
-        return nn.utils.clip_grad_norm_(self.parameters, norm, foreach=True)
+        if not self._is_shared_out:
+            return nn.utils.clip_grad_norm_(self.parameters, norm, foreach=True)
+        before = self.grad_norm()
+        torch._foreach_mul_([part(gradient) for gradient in self._gradients], (norm / (before + 1e-6)).clamp(max=1))  # pyright: ignore[reportPrivateImportUsage]
+        return before
 
     def grad_norm(self) -> Tensor:
         """The norm of the gradients, with shape :math:`()`."""
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        return nn.utils.get_total_norm(gradients, foreach=True)
+        return total_norm(self._gradients)
 
     def step(self) -> None:
         """Moves the parameters."""
@@ -102,15 +129,15 @@ class Player:
 
     def _takes_conditions(self) -> bool:
         """Whether the optimizer reads torch's ``found_inf``, and has a state to begin with: it would make one up."""
-        able = getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        able = getattr(self.optimizer, "_step_supports_amp_scaling", False) and not self._is_shared_out
         return able and all(parameter in self.optimizer.state for parameter in self.parameters)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The optimizer's state, tensors and plain numbers apart."""
         tensors: dict[str, Tensor] = {}
         numbers: dict[str, Any] = {}
-        for index, entries in self.optimizer.state_dict()["state"].items():
-            for key, value in entries.items():
+        for index, parameter in enumerate(self.parameters):
+            for key, value in self.optimizer.state.get(parameter, {}).items():
                 place = tensors if isinstance(value, Tensor) else numbers
                 place[f"{index}.{key}"] = value
         return tensors, numbers
@@ -128,10 +155,14 @@ class Player:
         self._check_shapes(state)
         for index, entries in state.items():  # fused kernels take a parameter and its state in the order of memory
             for key, value in entries.items():
-                if isinstance(value, Tensor) and value.shape == self.parameters[index].shape:
-                    entries[key] = torch.empty_like(self.parameters[index], dtype=value.dtype).copy_(value)
+                own = self.parameters[index]
+                if isinstance(value, Tensor) and value.shape == own.shape:
+                    entries[key] = torch.empty_like(own, dtype=value.dtype).copy_(part_like(value, own))
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        order = chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
+        place = {id(parameter): number for number, parameter in enumerate(order)}
+        placed = {place[id(self.parameters[index])]: entries for index, entries in state.items()}
+        self.optimizer.load_state_dict({"state": placed, "param_groups": groups})
 
     def _check_shapes(self, state: Mapping[int, Mapping[str, Any]]) -> None:
         for index, entries in state.items():

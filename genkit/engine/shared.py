@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -36,9 +37,14 @@ class SharedLoss:
     Args:
         turn: The turn.
         parameters: What its player moves.
+
+    Attributes:
+        inputs: What the loss is to be differentiated by.
     """
 
     def __init__(self, turn: Turn, parameters: Sequence[nn.Parameter]) -> None:
+        self.inputs = parameters
+        warnings.filterwarnings("ignore", message="Grad strides do not match")  # nothing that a user could mend
         self.module = DistributedDataParallel(TurnLoss(turn, parameters), find_unused_parameters=True)
 
     def __call__(self, batch: Batch, progress: Progress) -> tuple[Tensor, Loss]:

@@ -12,10 +12,15 @@ from torch import Tensor
 from genkit.engine.checkpoint import Checkpoint, load_weights
 from genkit.engine.judge import Best
 from genkit.engine.seeds import random_states, restore_random_states
+from genkit.engine.shards import on_host
 from genkit.events import Record
 
 if TYPE_CHECKING:
     from genkit.engine.loop import Trainer
+
+
+BUFFER = "buffer."
+"""What the names of a process's own buffers begin with in a checkpoint."""
 
 
 @dataclass
@@ -46,8 +51,8 @@ def capture(trainer: Trainer, reason: str) -> Checkpoint:
         reason: Why it is taken; ``epoch`` where an epoch's checkpoint is due.
     """
     assembly, judge = trainer.assembly, trainer.judge
-    streams = trainer.world.gather(random_states(assembly.device))
-    state = {f"random.{k}": v for k, v in streams[0].items()}
+    streams = trainer.world.gather(random_states(assembly.device) | own_buffers(trainer))
+    state = {f"random.{k}": v for k, v in streams[0].items() if not k.startswith(BUFFER)}
     state |= {f"rank.{rank}.{k}": v for rank, own in enumerate(streams[1:], 1) for k, v in own.items()}
     state |= {f"objective.{k}": v for k, v in assembly.parts.objective.state_dict().items()}
     numbers: dict[str, Any] = {}
@@ -71,7 +76,8 @@ def capture(trainer: Trainer, reason: str) -> Checkpoint:
         "optimizers": {name: player.optimizer_kind for name, player in assembly.players.items()},
         "optimizer_numbers": numbers,
     }
-    return Checkpoint(trainer.judged_model.state_dict(), state, facts)
+    kept = trainer.world.leader
+    return Checkpoint(on_host(trainer.judged_model.state_dict(), kept), on_host(state, kept), facts)
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
@@ -82,11 +88,12 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """
     assembly, judge = trainer.assembly, trainer.judge
     state, facts = checkpoint.state, checkpoint.facts
+    model, objective = assembly.parts.model, assembly.parts.objective
     load_weights(trainer.judged_model, checkpoint.weights, "this recipe's model")
     if trainer.ema is not None:
-        load_weights(assembly.parts.model, below("trained.", state), "this recipe's model")
+        load_weights(model, below("trained.", state), "this recipe's model")
         trainer.ema.started = facts["averaging"]
-    load_weights(assembly.parts.objective, below("objective.", state), "this recipe's objective")
+    load_weights(objective, below("objective.", state), "this recipe's objective")
     for name, player in assembly.players.items():
         if facts["optimizers"].get(name) == player.optimizer_kind:
             player.load_state(below(f"optimizer.{name}.", state), facts["optimizer_numbers"][name])
@@ -102,8 +109,24 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     stream = below(f"rank.{trainer.world.rank}." if trainer.world.rank else "random.", state)
     if stream:
         restore_random_states(stream, assembly.device)
+        buffers = own_buffers(trainer)
+        for name, value in below(BUFFER, stream).items():
+            buffers[BUFFER + name].copy_(value)
     else:  # there are more processes than there were
         trainer.seed_noise()
+
+
+def own_buffers(trainer: Trainer) -> dict[str, Tensor]:
+    """What each of several processes has gathered for itself since the last epoch: running statistics."""
+    parts = trainer.assembly.parts
+    owners = {"model": parts.model, "objective": parts.objective} if trainer.world.size > 1 else {}
+    return {
+        f"{BUFFER}{what}.{name}": buffer
+        for what, owner in owners.items()
+        for saved in (owner.state_dict(),)
+        for name, buffer in owner.named_buffers()
+        if name in saved
+    }
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

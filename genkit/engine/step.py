@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from genkit.dataset import Batch
 from genkit.engine.device import Precision, autocast
-from genkit.engine.player import Player
+from genkit.engine.player import Player, moves_all
 from genkit.engine.shared import SharedLoss
 from genkit.engine.world import World
 from genkit.errors import GenkitError
 from genkit.model import KeepsWatch
 from genkit.objective import Loss, Progress, Turn
+
+if TYPE_CHECKING:
+    from genkit.engine.sharded import ShardedLoss
 
 Clip = float | Mapping[str, float] | None
 T = TypeVar("T")
@@ -25,14 +29,6 @@ T = TypeVar("T")
 def compiled(loss: Callable[[Batch, Progress], Loss]) -> Callable[[Batch, Progress], Loss]:
     """A loss through ``torch.compile``, with the random numbers that it draws without."""
     return torch.compile(loss, options={"fallback_random": True})
-
-
-def _moves_all(players: Mapping[str, Player], owners: Sequence[nn.Module]) -> bool:
-    """Whether one player moves all that can be moved: then gradients go nowhere else, and torch need not look."""
-    if len(players) != 1 or not owners:
-        return False
-    (player,) = players.values()
-    return {p for owner in owners for p in owner.parameters() if p.requires_grad} <= set(player.parameters)
 
 
 class TrainStep:
@@ -52,6 +48,7 @@ class TrainStep:
         skips: Whether a move that is not finite is skipped, what it left in the owners' buffers taken back.
         compiles: Whether losses go through ``torch.compile``.
         world: The processes that train together.
+        share: Makes of a turn and its player's parameters the loss that several processes compute together.
     """
 
     def __init__(
@@ -69,8 +66,9 @@ class TrainStep:
         skips: bool = False,
         compiles: bool = False,
         world: World | None = None,
+        share: Callable[[Turn, Sequence[nn.Parameter]], SharedLoss | ShardedLoss] = SharedLoss,
     ) -> None:
-        self.turns = turns
+        self.turns = [replace(turn, loss=compiled(turn.loss)) for turn in turns] if compiles else list(turns)
         self.players = players
         self.device = device
         self.accumulate = accumulate
@@ -81,12 +79,11 @@ class TrainStep:
         self.sound: Tensor | None = None
         self.world = World(device) if world is None else world
         self._shared = (
-            {turn.name: SharedLoss(turn, players[turn.player].parameters) for turn in turns}
+            {turn.name: share(turn, players[turn.player].parameters) for turn in self.turns}
             if self.world.size > 1
             else {}
         )
-        self._compiled = {turn.name: compiled(turn.loss) for turn in turns} if compiles else {}
-        self._alone = _moves_all(players, owners)
+        self._alone = moves_all([player.parameters for player in players.values()], owners)
         self._skips = skips
         self._buffers = [buffer for owner in owners for buffer in owner.buffers()] if skips else []
         self._clip = {
@@ -146,16 +143,15 @@ class TrainStep:
 
     def _descend(self, turn: Turn, batch: Batch, progress: Progress, share: float, *, last: bool) -> Loss:
         """Adds one micro-batch's gradients to those of the turn's player; nobody else's are touched."""
-        parameters = self.players[turn.player].parameters
         if turn.name not in self._shared:
-            loss = self._loss(turn, self._compiled.get(turn.name, turn.loss), batch, progress)
+            loss = self._loss(turn, turn.loss, batch, progress)
             total = loss.total if share == 1 else loss.total * share
-            total.backward(inputs=None if self._alone else parameters)
+            total.backward(inputs=None if self._alone else self.players[turn.player].parameters)
             return loss
         shared = self._shared[turn.name]
         with nullcontext() if last else shared.alone():
             total, loss = self._loss(turn, shared, batch, progress)
-            (total * share).backward(inputs=parameters)
+            (total * share).backward(inputs=shared.inputs)
         return loss
 
     def _step_if_finite(self, player: Player, figures: Tensor, buffers: Sequence[Tensor]) -> None:

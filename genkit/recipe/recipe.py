@@ -53,6 +53,8 @@ class Train(Section):
         accumulate: Batches whose gradients are averaged into one optimizer step.
         ema: Decay of the moving average of the model's weights that is judged and sampled in the model's
             place, 0.999 for example. It remembers about 1 / (1 - decay) steps: train for many times as many.
+        strategy: What several processes share: batches alone (ddp), or weights, gradients and optimizer states as well
+            (fsdp), for models that outgrow one device.
         precision: Arithmetic of the training steps: fp32, tf32 (matrix products on tensor cores) or bf16
             (automatic mixed precision; weights stay fp32).
         cuda_graph: Record whole steps on a CUDA device and replay them: where it can be done, always or never.
@@ -81,6 +83,7 @@ class Train(Section):
     accumulate: PositiveInt = 1
     ema: Decay | None = None
     precision: Precision = "fp32"
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     cuda_graph: Switch = "auto"
     channels_last: Switch = "auto"
     compile: bool = False

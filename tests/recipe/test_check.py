@@ -618,6 +618,7 @@ def test_the_resolved_recipe_spells_every_default_out(check, registry):
             "accumulate": 1,
             "ema": None,
             "precision": "fp32",
+            "strategy": "ddp",
             "cuda_graph": "auto",
             "channels_last": "auto",
             "compile": False,
