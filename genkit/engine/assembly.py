@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,12 +77,12 @@ class Assembly:
     ema: MovingAverage | None = None
     shards: Shards | None = None
 
-    @property
+    @cached_property
     def batches_per_step(self) -> int:
         """Batches that one step takes."""
         return self.recipe.train.accumulate * max(turn.repeats for turn in self.turns)
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Steps in one epoch."""
         train = self.recipe.train

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,7 +42,6 @@ class Ledger:
     """Rows of figures, one for each step, that wait on the device until they are read.
 
     Args:
-        capacity: Rows that fit between two readings.
         patience: Rows in a row that may be not finite: they are left out of all means and counted.
         mean: Averages rows on the host over the processes that train together.
 
@@ -50,8 +49,7 @@ class Ledger:
         skipped: Rows that were not finite.
     """
 
-    def __init__(self, capacity: int, patience: int = 0, mean: Callable[[Tensor], Tensor] = lambda rows: rows) -> None:
-        self.capacity = capacity
+    def __init__(self, patience: int = 0, mean: Callable[[Tensor], Tensor] = lambda rows: rows) -> None:
         self.patience = patience
         self.skipped = 0
         self.mean = mean
@@ -59,23 +57,19 @@ class Ledger:
         self.window = Means()
         self.epoch = Means()
         self._in_a_row = 0
-        self._rows: Tensor | None = None
-        self._filled = 0
+        self._waiting: list[Tensor] = []
 
-    def write(self, names: Sequence[str], row: Tensor) -> None:
+    def write(self, names: tuple[str, ...], row: Tensor) -> None:
         """Notes one step's figures.
 
         Args:
             names: Their names, the same at every step.
             row: Their values on the device, with shape :math:`(k,)`.
         """
-        if self._rows is None or self._rows.shape[1] != len(row):
-            if self.names != tuple(names):  # another recipe than the one whose means were restored
-                self.window, self.epoch = Means(), Means()
-            self.names = tuple(names)
-            self._rows = row.new_empty(self.capacity, len(row))
-        self._rows[self._filled].copy_(row)
-        self._filled += 1
+        if self.names != names:  # another recipe than the one whose means were restored
+            self.window, self.epoch, self._waiting = Means(), Means(), []
+            self.names = names
+        self._waiting.append(row if row.is_cpu else row.clone())  # a step that is replayed overwrites its figures
 
     def state(self) -> dict[str, Any]:
         """The running sums of what has been read, for a checkpoint."""
@@ -97,10 +91,10 @@ class Ledger:
         Raises:
             TrainingDiverged: More rows are not finite than patience allows; the message names the step and its terms.
         """
-        if self._rows is None or not self._filled:
+        if not self._waiting:
             return
-        rows = self.mean(self._rows[: self._filled].cpu().double())  # in this order: not every device has float64
-        self._filled = 0
+        rows = self.mean(torch.stack(self._waiting).cpu().double())  # in this order: not every device has float64
+        self._waiting = []
         sound = torch.isfinite(rows).all(1)
         for number, (row, fine) in enumerate(zip(rows, sound.tolist(), strict=True), step - len(rows) + 1):
             self._in_a_row = 0 if fine else self._in_a_row + 1

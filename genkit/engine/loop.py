@@ -82,7 +82,7 @@ class Trainer:
         self.judged_model = model if self.ema is None else self.ema.model
         self.judge = Judge(assembly, self.judged_model, folder.images)
         self.keeper = Keeper(folder, train.keep)
-        self.ledger = Ledger(train.log_every, PATIENCE if train.on_nan == "skip" else 0, self.world.mean)
+        self.ledger = Ledger(PATIENCE if train.on_nan == "skip" else 0, self.world.mean)
         self.position = Position()
         self.started = False
         self.latest: dict[tuple[str, str], Record] = {}
@@ -195,7 +195,7 @@ class Trainer:
         """
         if not row.is_cpu and self.world.size > 1 and step % self.assembly.recipe.train.log_every:
             return False, False
-        return self.world.any(bool(stop), row.is_cpu and not self.step.sound)
+        return self.world.any(bool(stop), not self.step.finite)
 
     def _rounds(self, epoch: int, skip: int) -> Iterator[list[Ticket]]:
         """The batches of each step that is left in the epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -33,6 +34,10 @@ def compiled(loss: Callable[[Batch, Progress], Loss]) -> Callable[[Batch, Progre
 
 class TrainStep:
     """Takes the turns of one step in their order.
+
+    Attributes:
+        names: The names of a step's figures.
+        finite: Whether the last step's figures were, as far as that can be known without waiting for a device.
 
     Args:
         turns: The objective's turns.
@@ -76,7 +81,7 @@ class TrainStep:
         self.after = after
         self.watchers = tuple(watchers)
         self.names: tuple[str, ...] = ()
-        self.sound: Tensor | None = None
+        self.finite = True
         self.world = World(device) if world is None else world
         self._shared = (
             {turn.name: share(turn, players[turn.player].parameters) for turn in self.turns}
@@ -111,10 +116,11 @@ class TrainStep:
         row = torch.stack([value.float() for value in figures.values()])
         if self.after is not None:
             self.after(self.world.every(torch.isfinite(row).all()) if self._skips else None)
-        if self.watchers or row.is_cpu:  # elsewhere it would cost a kernel that nobody needs
-            self.sound = torch.isfinite(row).all()
+        self.finite = not row.is_cpu or all(map(math.isfinite, row.tolist()))  # elsewhere one would have to wait for it
+        if self.watchers:
+            sound = torch.tensor(self.finite) if row.is_cpu else torch.isfinite(row).all()
             for watcher in self.watchers:
-                watcher.close(self.sound)
+                watcher.close(sound)
         return row
 
     def _move(self, turn: Turn, micro_batches: Sequence[Batch], progress: Progress) -> dict[str, Tensor]:

@@ -398,21 +398,21 @@ def test_a_resumed_run_counts_what_one_that_never_stopped_does(tmp_path):
 def test_the_ledger_looks_at_rows_one_by_one():
     def filled(ledger, *numbers):
         for value in numbers:
-            ledger.write(["t/a", "t/b"], torch.tensor([1.0, value]))
+            ledger.write(("t/a", "t/b"), torch.tensor([1.0, value]))
         return ledger
 
-    ledger = filled(Ledger(8, patience=2), 3.0, math.nan, math.inf, 5.0, math.nan)
+    ledger = filled(Ledger(patience=2), 3.0, math.nan, math.inf, 5.0, math.nan)
     ledger.read(5)
     assert (ledger.skipped, ledger.window.count, ledger.window.sums) == (3, 2, [2.0, 8.0])
     state = json.loads(json.dumps(ledger.state()))
-    again = Ledger(8, patience=2)
+    again = Ledger(patience=2)
     again.load_state(state)
     assert again.state() == ledger.state()
     assert again.window.take() == [1.0, 4.0]
     filled(again, math.nan, math.nan)
     with pytest.raises(genkit.TrainingDiverged, match=r"^step 7: term 'b' of turn 't' is nan .*terms: a 1, b nan\)$"):
         again.read(7)
-    strict = filled(Ledger(8), 3.0, -math.inf, math.nan)
+    strict = filled(Ledger(), 3.0, -math.inf, math.nan)
     with pytest.raises(genkit.TrainingDiverged, match=r"^step 2: term 'b' of turn 't' is -inf \(its terms: a 1, b"):
         strict.read(3)
 
