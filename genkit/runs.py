@@ -78,7 +78,7 @@ def run(
     folder = RunFolder(Path(runs) / checked_name(default_name(recipe) if name is None else name))
     checked = load_recipe(recipe, overrides)
     with joined(choose_device(device)) as world:
-        if (resume or world.restarted) and folder.recipe.is_file():
+        if (resume or (world.restarted and folder.is_of_this_launch())) and folder.recipe.is_file():
             return _continue(folder, checked, world, allow_changes)
         folder.check_free()
         trainer = Trainer(assemble(checked, world.device, world.size), folder, installed().manager, world)
@@ -113,8 +113,10 @@ def resume(
     """
     folder = RunFolder(Path(path))
     folder.check_run()
-    _settle_recipe(folder)
     with joined(choose_device(device)) as world:
+        if world.leader:
+            _settle_recipe(folder)
+        world.told()  # the recipe is what it is to be
         return _continue(folder, load_recipe(folder.recipe, overrides), world, allow_changes, checkpoint)
 
 
@@ -198,7 +200,7 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _train(trainer: Trainer, stop: StopRequest) -> RunEnd:
     manager = installed().manager
-    observers = _make_observers(manager, trainer) if trainer.world.leader else []
+    observers = observers_of(manager, trainer) if trainer.world.leader else []
     try:
         end = trainer.run(stop)
     finally:
@@ -209,7 +211,7 @@ def _train(trainer: Trainer, stop: StopRequest) -> RunEnd:
     return end
 
 
-def _make_observers(manager: PluginManager, trainer: Trainer) -> list[object]:
+def observers_of(manager: PluginManager, trainer: Trainer) -> list[object]:
     """The observers of this run, registered for its duration."""
     observers: list[object] = []
     try:

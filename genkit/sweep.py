@@ -7,7 +7,7 @@ import itertools
 import re
 import statistics
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,6 +167,11 @@ class Sweep:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
         said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
         return Outcome(point, "interrupted" if code in (130, 143) else "failed", message=f"{said} ({log})")
+
+    def in_order(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Outcomes as the grid goes, not as they came."""
+        place = {point.name: number for number, point in enumerate(self.points)}
+        return sorted(outcomes, key=lambda outcome: place[outcome.point.name])
 
     def _is_finished(self, name: str) -> bool:
         folder = RunFolder(self.folder / name)

@@ -14,10 +14,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from genkit.bench import Bench, bench
+import genkit
+from genkit import hookimpl
+from genkit.bench import Bench, WholeRun, bench, whole_run
 from genkit.bench.clock import Clock, engine_shares
 from genkit.bench.conventional import Conventional, Examples
 from genkit.bench.loops import Engine, Floor, started
+from genkit.bench.whole import Expense
 from genkit.cli import app
 from genkit.dataset import Batch, Split, bytes_to_unit
 from genkit.engine import Trainer, assemble
@@ -25,7 +28,7 @@ from genkit.engine.feed import Feed
 from genkit.engine.folder import RunFolder
 from genkit.engine.seeds import derive_seed, seed_all
 from genkit.recipe import load_recipe
-from genkit.registry import load_registry
+from genkit.registry import installed, load_registry
 
 CPU = torch.device("cpu")
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -500,3 +503,69 @@ def test_a_loss_that_is_not_finite_is_told(folder):
     assert result.exit_code == 1
     assert result.stderr.startswith("error: step ")
     assert "Traceback" not in result.stderr
+
+
+# ---- whole runs --------------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """Counts what a run does."""
+
+    def __init__(self):
+        self.times = Counter()
+
+    @hookimpl
+    def on_step(self, report):
+        self.times["reports"] += 1
+
+    @hookimpl
+    def on_evaluation(self, report):
+        self.times[f"{report.entry}{f' on {report.split}' if report.split else ''}"] += 1
+
+    @hookimpl
+    def on_checkpoint(self, report):
+        self.times["checkpoints"] += report.reason == "epoch"
+
+
+@pytest.mark.parametrize("best", ["auto", "none"])
+def test_a_whole_run_is_what_a_run_does(small_recipe, tmp_path, monkeypatch, best):
+    """Each of these epochs is the best so far."""
+    small_recipe["evaluate"] |= {"samples": {"use": "sample_grid", "at": [0, 2], "rows": 1, "columns": 2}}
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    words = ["train.epochs=4", "train.log_every=2", "train.checkpoint_every=3", f"train.best={best}"]
+    found = whole_run(small_recipe, words, steps=2, device="cpu")
+    counted = Counted()
+    installed().manager.register(counted)
+    try:
+        genkit.run(small_recipe, overrides=words, name="real", runs=tmp_path, device="cpu")
+    finally:
+        installed().manager.unregister(counted)
+    assert {e.what: e.times for e in found.expenses} == {"start-up": 1, **counted.times}
+    assert found.steps == 4 * 3
+    assert all(e.first > 0 and (e.later > 0 or e.times < 2) for e in found.expenses)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_whole_runs_ratio_follows_from_its_parts():
+    expenses = [Expense("start-up", 1, 3.0), Expense("frechet", 4, 2.0, 1.0), Expense("never", 0, 9.0, 9.0)]
+    found = WholeRun({}, "cpu", 2, 400, 0.25, expenses)
+    assert [e.seconds for e in expenses] == [3, 5, 0]
+    assert found.training == 100
+    assert found.ratio == 1.08
+    plain = json.loads(json.dumps(found.to_plain()))
+    assert (plain["ratio"], plain["training_seconds"], plain["expenses"][1]["seconds"]) == (1.08, 100, 5)
+
+
+def test_the_command_tells_of_a_whole_run(folder, monkeypatch):
+    expenses = [Expense("start-up", 1, 3.0), Expense("frechet", 4, 2.0, 1.0)]
+    monkeypatch.setattr("genkit.bench.whole_run", lambda *a: WholeRun({}, "cpu", 2, 400, 0.25, expenses))
+    lines = [line.split() for line in invoke("--whole-run").stdout.splitlines()]
+    assert lines[1] == ["training", "steps", "400", "0.2500", "0.2500", "100.0", "100.00%"]
+    assert lines[2] == ["start-up", "1", "3.000", "3.0", "3.00%"]
+    assert lines[3] == ["frechet", "4", "2.000", "1.000", "5.0", "5.00%"]
+    assert lines[5] == ["a", "whole", "run", "takes", "1.080", "times", "its", "training", "steps", "(cpu)"]
+
+
+def test_a_whole_run_that_cannot_be_measured(folder):
+    assert invoke("--whole-run", "--steps", "0").stderr == "error: steps is 0: at least 1 is wanted\n"

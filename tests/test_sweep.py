@@ -113,8 +113,11 @@ def test_only_what_is_unfinished_is_run_again(recipe, tmp_path):
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "sweep").glob("*/checkpoints/last/*")}
 
     second = InProcess()
-    again = list(Sweep(recipe, words, tmp_path / "sweep").run(second))
+    sweep = Sweep(recipe, words, tmp_path / "sweep")
+    again = list(sweep.run(second))
     assert second.names == ["beta=1_seed=0"]
+    assert [o.point.name for o in again][-1] == "beta=1_seed=0", "it was the last to end"
+    assert [o.point for o in sweep.in_order(again)] == sweep.points
     assert [o.status for o in again] == ["finished"] * 4
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
 

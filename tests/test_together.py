@@ -14,6 +14,7 @@ import torch
 from killing import differences
 from safetensors.torch import load_file
 
+import genkit
 import genkit.runs
 from genkit.dataset import Batch
 from genkit.engine import assemble
@@ -90,7 +91,9 @@ def by_hand(recipe):
 def test_two_processes_move_as_one_with_the_same_batches(name, strategy, tmp_path):
     """The last batch of an epoch has one example: one rank's part of it counts nothing."""
     words = [str(ROOT / "recipes" / f"{name}.yaml"), *RECIPES[name], *COMMON, f"train.strategy={strategy}"]
-    process = launch(tmp_path, *words, "--name", "two", "--device", "cpu", stdout=subprocess.PIPE)
+    (tmp_path / "gathered.py").write_text(GATHERED)
+    program = [str(tmp_path / "gathered.py")]
+    process = launch(tmp_path, *words, "--name", "two", "--device", "cpu", program=program, stdout=subprocess.PIPE)
     finish(process)
     assert process.returncode == 0
     recipe = load_recipe(words[0], words[1:])
@@ -200,6 +203,35 @@ def test_a_process_alone_goes_on_with_weights_that_were_shared_out(shared_out):
     assert end.status == "finished"
     bits = [r.value for r in read_records(shared_out / "fsdp" / "metrics.jsonl") if r.name == "bpd" and r.epoch >= 3]
     assert bits[-1] < bits[0]
+
+
+def test_a_flow_that_starts_from_data_is_shared_out(shared_out, tmp_path):
+    """Its networks are called when it is started and judged, outside the loss that weights are gathered for."""
+    words = [str(ROOT / "recipes" / "flow_densities.yaml"), "data.train=500", "data.validation=100", "data.test=100"]
+    words += ["train.epochs=1", "train.optimizer={use: sgd, lr: 1.0e-3, momentum: 0.9}", "train.clip_norm=10"]
+    words += ["evaluate={bpd: {use: bits_per_dim, every: 1}}", "--device", "cpu"]
+    program = [str(shared_out / "gathered.py")]
+    for strategy in ("ddp", "fsdp"):
+        process = launch(
+            tmp_path, *words, f"train.strategy={strategy}", "--name", strategy, program=program, stdout=subprocess.PIPE
+        )
+        finish(process)
+        assert process.returncode == 0
+    one, other = (read_records(tmp_path / strategy / "metrics.jsonl") for strategy in ("ddp", "fsdp"))
+    assert [r.value for r in other if r.name == "bpd"] == pytest.approx(
+        [r.value for r in one if r.name == "bpd"], rel=1e-5
+    )
+
+
+def test_weights_that_are_shared_out_are_not_channels_last(tmp_path):
+    words = [str(ROOT / "recipes" / "vae_cnn.yaml"), "data.train=64", "data.validation=32", "data.test=32"]
+    words += ["train.batch_size=32", "train.epochs=1", "train.strategy=fsdp", "evaluate={}", "--device", "cpu"]
+    words += ["train.channels_last=on", "--name", "run"]
+    process = launch(tmp_path, *words, stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "error: command line train.channels_last=on: train.channels_last: weights that are shared out" in said
+    assert 'Traceback (most recent call last):\n  File "' not in said.split("ChildFailedError")[0].split("torch")[0]
 
 
 def test_each_process_holds_its_half(tmp_path):
@@ -312,6 +344,27 @@ def test_one_process_goes_on_where_two_began(tmp_path):
         end = genkit.runs.resume(tmp_path / "run", overrides=["train.epochs=2"], allow_changes=True, device="cpu")
     assert end.status == "finished"
     assert {record.epoch for record in end.records} <= {1, 2}
+
+
+def test_a_restart_continues_nothing_but_its_own_launchs_run(small_recipe, tmp_path, monkeypatch):
+    """One that finds the name taken is started again by the launcher, and must find it taken again."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "first")
+    genkit.run(small_recipe, name="run", runs=tmp_path, device="cpu")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert "finished already" in genkit.run(small_recipe, name="run", runs=tmp_path, device="cpu").message
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "second")
+    with pytest.raises(genkit.UsageError, match="run exists: give the run another --name"):
+        genkit.run(small_recipe, name="run", runs=tmp_path, device="cpu")
+
+
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch):
+    from genkit.engine.world import joined
+
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(genkit.UsageError, match="4 processes on this machine need a GPU each, and it has 2"):
+        joined(torch.device("cuda")).__enter__()
 
 
 def reached(run, epoch):

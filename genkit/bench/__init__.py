@@ -2,5 +2,6 @@
 
 from genkit.bench.measure import bench
 from genkit.bench.report import Bench
+from genkit.bench.whole import WholeRun, whole_run
 
-__all__ = ["Bench", "bench"]
+__all__ = ["Bench", "WholeRun", "bench", "whole_run"]

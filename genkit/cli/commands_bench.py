@@ -12,7 +12,7 @@ from genkit.cli.app import command
 from genkit.cli.commands_runs import Device
 
 if TYPE_CHECKING:
-    from genkit.bench import Bench
+    from genkit.bench import Bench, WholeRun
 
 
 @command("bench")
@@ -28,12 +28,24 @@ def bench(
     ] = "loop,dataloader",
     workers: Annotated[int, typer.Option(help="Processes of the conventional loop's data loader.")] = 0,
     device: Device = "auto",
+    whole: Annotated[
+        bool, typer.Option("--whole-run", help="What a whole run spends beside its training steps, at its cadence.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, every round included.")] = False,
 ) -> None:
     """Times the engine's training step beside a bare loop and beside a conventional one; keeps nothing."""
     import json
 
     from genkit.bench import bench as measure
+    from genkit.bench import whole_run
+
+    if whole:
+        spent = whole_run(recipe, overrides or (), steps, device)
+        if as_json:
+            typer.echo(json.dumps(spent.to_plain(), indent=2))
+        else:
+            _print_whole(spent)
+        return
 
     names = [name.strip() for name in against.split(",") if name.strip()]
     found = measure(recipe, overrides or (), steps, rounds, names, workers, device, _show_progress(rounds))
@@ -71,6 +83,21 @@ def _print(found: Bench) -> None:
     print_table(("what", "is"), _facts(found))
     for note in found.notes:
         typer.echo(f"note: {note}")
+
+
+def _print_whole(spent: WholeRun) -> None:
+    from genkit.cli.tables import print_table
+
+    rows = [
+        (e.what, f"{e.times:,}", f"{e.first:.3f}", f"{e.later:.3f}" if e.times > 1 else "", f"{e.seconds:.1f}")
+        for e in spent.expenses
+    ]
+    step = f"{spent.seconds_per_step:.4f}"
+    table = [("training steps", f"{spent.steps:,}", step, step, f"{spent.training:.1f}"), *rows]
+    shares = [f"{float(seconds) / spent.training:.2%}" for *_, seconds in table]
+    headers = ("what", "times", "first, s", "later, s", "in all, s", "of training")
+    print_table(headers, [(*row, share) for row, share in zip(table, shares, strict=True)])
+    typer.echo(f"\na whole run takes {spent.ratio:.3f} times its training steps ({spent.device})")
 
 
 def _facts(found: Bench) -> list[tuple[str, str]]:

@@ -46,7 +46,8 @@ def sweep(
     if dry_run:
         print_table(("run", "overrides"), [(point.name, " ".join(point.overrides)) for point in grid.points])
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     outcomes = []
     steps = grid.run(carried_out_by)
     try:
@@ -54,17 +55,23 @@ def sweep(
             outcomes.append(outcome)
             _report(outcome, len(outcomes), len(grid.points))
     except KeyboardInterrupt:
-        typer.echo("ending the runs that are under way ...", err=True)
         steps.close()
         raise
     finally:
         if outcomes:
+            outcomes = grid.in_order(outcomes)
             headers, rows = table(outcomes)
             print_table(headers, rows)
             write_csv(outcomes, grid.folder / "sweep.csv")
             typer.echo(f"{grid.folder / 'sweep.csv'}  (every figure of every run)")
     if any(outcome.status != "finished" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _stop(number: int, frame: object) -> None:
+    """Says what is going on before the launcher, wherever it is interrupted, waits for its runs."""
+    typer.echo("ending the runs that are under way ...", err=True)
+    raise KeyboardInterrupt
 
 
 def _launcher(text: str, jobs: int | None) -> Launcher:

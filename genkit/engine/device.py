@@ -32,6 +32,8 @@ def choose_device(name: str) -> torch.device:
     }
     if not there.get(device.type, False):
         raise UsageError(f"device {name!r} is not there; this machine has: {', '.join(available())}")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # streams and recordings are of the current one where nothing is said
     return device
 
 

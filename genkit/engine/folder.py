@@ -29,6 +29,9 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+LAUNCH = "TORCHELASTIC_RUN_ID"
+"""What torch's launcher calls a launch, restarts of its processes included."""
+
 LOCKS: set[IO[str]] = set()
 """The locks of the folders that this process trains in."""
 
@@ -105,6 +108,14 @@ class RunFolder:
                 yield
             finally:
                 LOCKS.discard(file)
+
+    def is_of_this_launch(self) -> bool:
+        """Whether the launcher that started this process also started the one that made the folder."""
+        try:
+            made_by = json.loads(self.environment.read_text(encoding="utf-8")).get("launch")
+        except (OSError, ValueError, AttributeError):
+            return False
+        return made_by == os.environ.get(LAUNCH)
 
     def note_resumption(self, step: int, environment: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
         """Adds to what the run's figures depend on; returns in words what is not as it was.
@@ -237,6 +248,7 @@ def describe_environment(
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "processes": processes,
+        "launch": os.environ.get(LAUNCH),
         "seed": recipe.seed,
         "git": _git_state(),
     }

@@ -40,7 +40,7 @@ class Cuda:
 
     def aside(self, work: Work, inputs: Inputs) -> Tensor:
         """Does some work on the side stream, in its turn."""
-        here = torch.cuda.current_stream()
+        here = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):
             result = work(*inputs)
@@ -114,7 +114,8 @@ class Recorder:
         try:
             replay, result = self.device.record(self.work, places)
         except RuntimeError as error:
-            self._stumble(f"the step cannot be recorded: {str(error).partition(chr(10))[0]}")
+            reason = error.__context__ or error  # what broke the recording off, or else the recording itself
+            self._stumble(f"the step cannot be recorded: {str(reason).partition(chr(10))[0]}")
             return False
         self._recordings[shapes] = places, replay, result
         return True

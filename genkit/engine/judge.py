@@ -83,7 +83,7 @@ class Judge:
         recipe = self.assembly.recipe
         for entry, evaluator in self.assembly.parts.evaluators.items():
             if recipe.evaluate[entry].due(epoch, recipe.train.epochs):
-                for split in self._splits(evaluator, ("train", "validation")):
+                for split in self.splits(evaluator, ("train", "validation")):
                     yield self.judge(entry, evaluator, split, epoch, epoch * self.assembly.steps_per_epoch, stop=stop)
 
     def final(self, epoch: int, step: int, stop: StopRequest) -> Iterator[EvaluationEnd]:
@@ -93,7 +93,7 @@ class Judge:
             Stopped: It was broken off.
         """
         for entry, evaluator in self.assembly.parts.evaluators.items():
-            if evaluator.splits and "test" in self._splits(evaluator, ("test",)):
+            if evaluator.splits and "test" in self.splits(evaluator, ("test",)):
                 yield self.judge(entry, evaluator, "test", epoch, step, stop=stop)
 
     def judge(
@@ -200,7 +200,8 @@ class Judge:
             except (KeyError, ValueError, RuntimeError) as error:
                 raise CheckpointError(f"evaluator {entry!r} does not take back what it remembered: {error}") from error
 
-    def _splits(self, evaluator: Evaluator, wanted: tuple[SplitName, ...]) -> list[SplitName | None]:
+    def splits(self, evaluator: Evaluator, wanted: Sequence[SplitName]) -> list[SplitName | None]:
+        """The splits among some that an evaluator looks at; ``None`` stands for one that needs no data."""
         if not evaluator.splits:
             return [None]
         return [split for split in evaluator.splits if split in wanted and split in self.assembly.feeds]

@@ -176,7 +176,7 @@ class Trainer:
             if step % train.log_every == 0:
                 self._read_ledger(step)
                 elapsed = time.perf_counter() - clock
-                self._report_steps(step, (place.step_in_epoch - reported) / elapsed)
+                self.report_steps(step, (place.step_in_epoch - reported) / elapsed)
                 seconds, reported, clock = seconds + elapsed, place.step_in_epoch, time.perf_counter()
             if asked:
                 self._read_ledger(step)
@@ -325,14 +325,16 @@ class Trainer:
             self.ledger.read(step)
         except TrainingDiverged as error:
             model, objective = self.assembly.parts.model, self.assembly.parts.objective
-            seen = [*complaints(model, objective), gradient_norms(model, objective)]
+            norms = "" if self.recorder.recorded else gradient_norms(model, objective)  # a replay's are elsewhere
+            seen = [*complaints(model, objective), *([norms] if norms else [])]
             raise TrainingDiverged("; ".join([str(error), *seen, self._last_good()])) from error
 
     def _last_good(self) -> str:
         there = checkpoint_exists(self.folder.last)
         return f"the last good checkpoint is {self.folder.last}" if there else "there is no checkpoint yet"
 
-    def _report_steps(self, step: int, speed: float) -> None:
+    def report_steps(self, step: int, speed: float) -> None:
+        """Tells observers the means of the figures since the last report, and the steps a second."""
         place = self.position
         records = self._train_records(self.ledger.window.take(), step, step / self.assembly.steps_per_epoch)
         rates = [

@@ -88,6 +88,8 @@ class Player:
     def _part_groups(self) -> None:
         """Has no group of both whole and shared-out parameters: fused kernels take none."""
         for group in list(self.optimizer.param_groups):
+            if isinstance(self.optimizer, torch.optim.SGD) and any(is_shard(p) for p in group["params"]):
+                group.update(fused=False, foreach=True)  # torch has no fused kernel of it for shared-out parameters
             whole = [parameter for parameter in group["params"] if not is_shard(parameter)]
             if 0 < len(whole) < len(group["params"]):
                 group["params"] = [parameter for parameter in group["params"] if is_shard(parameter)]

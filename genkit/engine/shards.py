@@ -50,6 +50,8 @@ def on_host(tensors: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
     """The norm of several tensors as one, with shape :math:`()`. Every rank must ask."""
+    if not tensors:
+        return torch.zeros(())
     kinds = [[t for t in tensors if is_shard(t)], [t for t in tensors if not is_shard(t)]]
     norms = [whole(nn.utils.get_total_norm(some, foreach=True)) for some in kinds if some]
     return norms[0] if len(norms) == 1 else torch.stack(norms).norm()
@@ -79,9 +81,23 @@ def made_whole(*modules: nn.Module, here: bool = True, lasting: bool = False) ->
             owner.register_parameter(name, full[id(shard)])
         else:
             full[id(shard)] = shard  # its memory is free again
+    hooks = [
+        every
+        for module in modules
+        for owner in module.modules()
+        for every in (owner._forward_pre_hooks, owner._forward_hooks)
+        if places and here
+    ]
+    before = [dict(every) for every in hooks]
     try:
+        for every in hooks:  # torch's own would gather what is whole, and wait for ranks that do not compute
+            for number in [number for number, hook in every.items() if _is_torchs(hook)]:
+                del every[number]
         yield
     finally:
+        for every, own in zip(hooks, before, strict=True):
+            every.clear()
+            every.update(own)  # in their order
         with torch.no_grad():
             for owner, name, shard in places if here else ():
                 if lasting:
@@ -93,6 +109,11 @@ def made_whole(*modules: nn.Module, here: bool = True, lasting: bool = False) ->
 def _kind() -> type:
     """Torch's sharded tensor, which only processes that train together need to know."""
     return importlib.import_module("torch.distributed.tensor").DTensor
+
+
+def _is_torchs(hook: Any) -> bool:
+    """Whether a hook is one of FSDP2's."""
+    return getattr(hook, "__module__", "").startswith("torch.distributed.fsdp")
 
 
 def _any(shard: Tensor) -> Any:

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import distributed_c10d
 from torch.distributed.distributed_c10d import PrefixStore, _world  # pyright: ignore[reportPrivateUsage]
 from torch.distributed.rendezvous import rendezvous
 
-from genkit.errors import GenkitError
+from genkit.errors import GenkitError, UsageError
+
+set_timeout = getattr(dist, "set_timeout", None) or distributed_c10d._set_pg_timeout  # older torch has no public one
 
 PATIENCE = datetime.timedelta(days=1)
 """How long ranks wait for the one that evaluates."""
@@ -107,12 +110,19 @@ def joined(device: torch.device) -> Iterator[World]:
 
     Args:
         device: A kind of device; of several the one with this process's number on its machine is taken.
+
+    Raises:
+        UsageError: There are fewer GPUs than processes.
+        GenkitError: The processes cannot reach each other.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World(device)
         return
     if device.type == "cuda":
+        there, wanted = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+        if wanted > there:
+            raise UsageError(f"{wanted} processes on this machine need a GPU each, and it has {there}")
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     _connect("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
@@ -141,7 +151,7 @@ def _connect(backend: str) -> None:
             failure = error
         own.set(f"connected/{rank}", "no" if failure else "yes")
         if all(own.get(f"connected/{other}") == b"yes" for other in range(size)):
-            dist.set_timeout(PATIENCE)
+            set_timeout(PATIENCE)
             return
         if dist.is_initialized():
             dist.destroy_process_group()

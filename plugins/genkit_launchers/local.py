@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -51,7 +52,8 @@ class Local(Launcher):
         """What tells a run which share of the machine is its own."""
         given = dict(os.environ)
         if self.jobs > 1:
-            given.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // self.jobs)))
+            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+            given.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.jobs)))
         gpus = torch.cuda.device_count()
         if gpus > 1:
             names = given.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import signal
+import time
 from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from genkit import Job, Launcher, UsageError
+
+PAUSE = 0.2
+"""Seconds between two looks at a run."""
+WARNING = 80.0
+"""Seconds that a run has to end in: submitit asks SLURM to say so 90 seconds ahead."""
 
 
 class Command:
@@ -18,12 +25,22 @@ class Command:
         self.job = job
 
     def __call__(self) -> int:
-        """Runs it; returns its exit code."""
-        return self.job.start().wait()
+        """Runs it; returns its exit code.
+
+        SLURM's warning reaches every process of a job: the run leaves it to submitit, which calls :meth:`checkpoint`.
+        """
+        self.process = self.job.start(preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN))
+        while self.process.poll() is None:  # waiting would hold a lock that a signal's handler needs
+            time.sleep(PAUSE)
+        return self.process.returncode
 
     def checkpoint(self) -> Any:
-        """What goes on in its place: the same command, which continues the run."""
-        return importlib.import_module("submitit.helpers").DelayedSubmission(self)
+        """Has the run write a checkpoint; returns what goes on in its place, the same command, which continues it."""
+        self.process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + WARNING
+        while self.process.poll() is None and time.monotonic() < end:
+            time.sleep(PAUSE)
+        return importlib.import_module("submitit.helpers").DelayedSubmission(Command(self.job))
 
 
 class Slurm(Launcher):

@@ -29,7 +29,10 @@ class Tape:
     def record(self, work, inputs):
         self.log.append("record")
         if self.refuses:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+            try:
+                raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+            finally:  # as torch's recording does when it is left
+                raise RuntimeError("operation failed due to a previous error during capture")
         result = torch.empty(0)
 
         def replay():

@@ -1,6 +1,10 @@
 """Every launcher carries out commands where it is told to, tells their exit codes, and ends what it is asked to end."""
 
+import pickle
+import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -89,7 +93,16 @@ def test_a_missing_scheduler_is_told(tmp_path, monkeypatch):
 def test_a_job_whose_time_is_up_is_put_in_the_queue_again(tmp_path):
     from genkit_launchers.slurm import Command
 
-    command = Command(job(tmp_path, "j", "raise SystemExit(4)"))
-    again = command.checkpoint()
-    assert again.function is command
-    assert command() == 4
+    command = Command(job(tmp_path, "j", PATIENT))
+    with ThreadPoolExecutor() as pool:
+        code = pool.submit(command)
+        while not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        command.process.send_signal(signal.SIGUSR2)  # SLURM's warning goes to every process
+        time.sleep(0.3)
+        assert not code.done()
+        again = command.checkpoint()
+        assert code.result() == 143
+    assert (tmp_path / "asked").exists()
+    assert again.function.job == command.job
+    assert pickle.dumps(again.function), "it is sent to another machine"
