@@ -75,7 +75,7 @@ def run(
         UsageError: The request cannot be served: see :class:`genkit.RecipeError` for the recipe.
         GenkitError: The run failed.
     """
-    folder = RunFolder(Path(runs) / checked_name(default_name(recipe) if name is None else name))
+    folder = _folder(recipe, name, runs)
     checked = load_recipe(recipe, overrides)
     with joined(choose_device(device)) as world:
         if (resume or (world.restarted and folder.is_of_this_launch())) and folder.recipe.is_file():
@@ -88,6 +88,23 @@ def run(
                 folder.create(checked, describe_environment(checked, world.device, installed(), world.size))
             with folder.locked() if world.leader else nullcontext():
                 return _train(trainer, stop)
+
+
+def _folder(recipe: str | Path | Mapping[str, Any], name: str | None, runs: str | Path) -> RunFolder:
+    return RunFolder(Path(runs) / checked_name(default_name(recipe) if name is None else name))
+
+
+def check_recipe_and_name(
+    recipe: str | Path | Mapping[str, Any], overrides: Sequence[str], name: str | None, runs: str | Path
+) -> None:
+    """Looks at what a run of several processes would stumble over in each of them; see :func:`run`.
+
+    Raises:
+        UsageError: The recipe is wrong, or the name is taken.
+    """
+    folder = _folder(recipe, name, runs)
+    load_recipe(recipe, overrides)
+    folder.check_free()
 
 
 def resume(

@@ -612,3 +612,17 @@ def test_only_the_command_that_is_called_is_built(words, built):
     assert len(every) > 5
     assert [command.name for command in narrowed(words).registered_commands] == (built or every)
     assert [command.name for command in app.registered_commands] == every
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tiny.yaml", "train.epochss=2"], "command line train.epochss=2: train.epochss: there is no such key"),
+        (["tiny.yaml", "--name", "taken"], "runs/taken exists: give the run another --name"),
+    ],
+)
+def test_several_processes_are_not_started_in_vain(folder, monkeypatch, words, message):
+    """What each of them would stumble over is told once."""
+    monkeypatch.setattr("os.execv", lambda *command: pytest.fail("the launcher was called"))
+    (folder / "runs" / "taken").mkdir(parents=True)
+    assert fail("run", *words, "--devices", "2").startswith(message)

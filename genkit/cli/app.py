@@ -95,8 +95,10 @@ def command(name: str, cls: type[TyperCommand] = TyperCommand) -> Callable[[Call
             except GenkitError as error:
                 if settings.traceback:
                     raise
-                typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-                typer.echo(str(error), err=True)
+                rank = os.environ.get("RANK", "0")
+                whose = "error: " if rank == "0" else f"error of rank {rank}: "
+                said = f"{typer.style(whose, fg='red', bold=True)}{error}\n"
+                typer.echo(said, nl=False, err=True)  # in one piece: other processes speak as well
                 raise typer.Exit(error.exit_code) from error
             except BrokenPipeError:
                 # the reader has gone; what is still to be flushed at the interpreter's exit goes nowhere

@@ -50,7 +50,9 @@ def run(
     from genkit.registry import installed
 
     if devices > 1 and not dry_run:
-        _launch(devices, recipe, overrides or ())
+        if recipe is not None and resume is None:
+            runner.check_recipe_and_name(recipe, overrides or (), name, runs)  # told once, not by every process
+        _launch(devices)
     for plugin in installed().broken():
         typer.echo(f"warning: plugin {plugin.name!r} of {plugin.distribution} does not work: {plugin.error}", err=True)
     if resume not in (None, "auto"):
@@ -76,15 +78,11 @@ def run(
         _close(runner.run(recipe, overrides=overrides or (), resume=resume == "auto", **options))
 
 
-def _launch(devices: int, recipe: str | None, overrides: Sequence[str]) -> None:
-    """Becomes torch's launcher, which runs this very command in so many processes; a wrong recipe is told before."""
+def _launch(devices: int) -> None:
+    """Becomes torch's launcher, which runs this very command in so many processes."""
     import os
     import sys
 
-    from genkit.recipe import load_recipe
-
-    if recipe is not None and "=" not in recipe:
-        load_recipe(recipe, overrides)
     words = sys.argv[1:]
     place = next(i for i, word in enumerate(words) if word.startswith("--devices"))
     del words[place : place + (1 if "=" in words[place] else 2)]
