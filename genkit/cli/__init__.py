@@ -21,12 +21,12 @@ def main() -> None:
     """The entry point of the ``genkit`` command."""
     gc.freeze()  # what was imported stays to the end: searching it for garbage takes a fifth of a listing's time
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        narrowed(sys.argv[1:])()
     try:
         narrowed(sys.argv[1:])()
     except SystemExit as end:
-        _leave(end.code if isinstance(end.code, int) else 0)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _leave(end.code if isinstance(end.code, int) else 0)
+        raise
 
 
 def _leave(code: int) -> None:

@@ -159,10 +159,7 @@ def assemble(recipe: Recipe, device: torch.device, ranks: int = 1) -> Assembly:
     check_batches(recipe, parts.objective, len(feeds["train"]), ranks)
     turns = list(parts.objective.turns(parts.model))
     ema = None if recipe.train.ema is None else MovingAverage(parts.model, recipe.train.ema)
-    shards = _share_out(parts, ema, device) if ranks > 1 and recipe.train.strategy == "fsdp" else None
-    if shards is not None and recipe.train.channels_last == "on":
-        message = "weights that are shared out (train.strategy: fsdp) cannot be channels-last; auto or off would do"
-        raise RecipeError([Problem("train.channels_last", message, recipe.place("train.channels_last"))])
+    shards = _share_out(recipe, parts, ema, device) if ranks > 1 and recipe.train.strategy == "fsdp" else None
     recordable = recipe.train.cuda_graph != "off" and not obstacle_to_graphs(device, ranks)
     players = _players(recipe, parts, recordable)
     return Assembly(recipe, device, dataset, parts, turns, players, feeds, ema, shards)
@@ -273,8 +270,11 @@ def _import_compiler_ahead() -> None:
         threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
 
 
-def _share_out(parts: Parts, ema: MovingAverage | None, device: torch.device) -> Shards:
+def _share_out(recipe: Recipe, parts: Parts, ema: MovingAverage | None, device: torch.device) -> Shards:
     """Leaves this process its part of all weights."""
+    if recipe.train.channels_last == "on":
+        message = "weights that are shared out (train.strategy: fsdp) cannot be channels-last; auto or off would do"
+        raise RecipeError([Problem("train.channels_last", message, recipe.place("train.channels_last"))])
     for module in (parts.model, parts.objective, *([] if ema is None else [ema.model])):
         module.to(memory_format=torch.contiguous_format)  # torch shares out no other
     own = [list(parameters) for parameters in parts.objective.players(parts.model).values()]

@@ -31,7 +31,6 @@ class MovingAverage:
         self.decay = decay
         self.started = False
         self._followed = model
-        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @cached_property
     def _averages(self) -> list[Tensor]:
@@ -40,6 +39,10 @@ class MovingAverage:
     @cached_property
     def _weights(self) -> list[Tensor]:
         return [part(parameter) for parameter in self._followed.parameters()]
+
+    @cached_property
+    def _buffers(self) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(self.model.buffers(), self._followed.buffers(), strict=True))
 
     @torch.no_grad()
     def update(self, sound: Tensor | None = None) -> None:
