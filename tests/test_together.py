@@ -113,7 +113,8 @@ def test_two_processes_move_as_one_with_the_same_batches(name, strategy, tmp_pat
 SHARED_OUT = [str(ROOT / "recipes" / "vae_mlp.yaml"), "data={use: mnist, train: 207, validation: 32, test: 32}"]
 SHARED_OUT += ["model.encoder={use: mlp, hidden_dims: [64], normalization: batch}", "model.decoder.hidden_dims=[64]"]
 SHARED_OUT += ["model.likelihood={use: gaussian, learn_scale: true}", "evaluate={bpd: {use: bits_per_dim, every: 1}}"]
-SHARED_OUT += ["train.batch_size=33", "train.accumulate=2", "train.clip_norm=20", "train.ema=0.9", "--device", "cpu"]
+SHARED_OUT += ["train.batch_size=33", "train.accumulate=2", "train.clip_norm=20", "train.ema=0.9"]
+SHARED_OUT += ["train.log_every=1", "--device", "cpu"]
 MAGNIFIED = ("encoder.layers.0.bias", "running_mean", "optimizer.model.2.")
 """A bias before batch normalization has no gradient but rounding's, which Adam makes steps of."""
 GATHERED = """
@@ -121,6 +122,19 @@ from genkit.engine import sharded
 sharded.LARGE = 1000
 from genkit.cli import main
 main()
+"""
+STOPPED = """
+import os, signal
+import genkit
+from genkit.registry import installed
+
+class Stop:
+    @genkit.hookimpl
+    def on_step(self, report):
+        if report.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+installed().manager.register(Stop())
 """
 MEASURED = """
 import os, sys
@@ -185,12 +199,13 @@ def test_shared_out_weights_are_trained_and_judged_the_same(shared_out):
 def test_shared_out_weights_go_on_to_the_bit(shared_out, tmp_path):
     words = [*SHARED_OUT, "train.epochs=3", "train.strategy=fsdp", "--name", "fsdp"]
     program = [str(shared_out / "gathered.py")]
-    process = launch(tmp_path, *words, program=program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for(lambda: reached(tmp_path / "fsdp", 1), process)
-    process.send_signal(signal.SIGTERM)
+    (tmp_path / "stopped.py").write_text(STOPPED + GATHERED)
+    stopped = [str(tmp_path / "stopped.py")]
+    process = launch(tmp_path, *words, program=stopped, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     finish(process)
     assert process.returncode != 0
-    assert not (tmp_path / "fsdp" / "result.json").exists()
+    state = json.loads((tmp_path / "fsdp" / "checkpoints" / "last" / "state.json").read_text())
+    assert 0 < state["position"]["step_in_epoch"] < 4, "within an epoch running statistics are each rank's own"
     process = launch(tmp_path, *words, "--resume", "auto", program=program, stdout=subprocess.PIPE)
     finish(process)
     assert process.returncode == 0
