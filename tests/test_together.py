@@ -189,6 +189,11 @@ def test_shared_out_weights_are_trained_and_judged_the_same(shared_out):
         for key, value in tensors[0].items():
             same = torch.allclose(value.double(), tensors[1][key].double(), rtol=1e-4, atol=1e-6, equal_nan=True)
             assert same or any(noise in key for noise in MAGNIFIED), key
+    for run in (one, other):
+        judged, trained = (load_file(run / "checkpoints" / "last" / f"{f}.safetensors") for f in ("model", "state"))
+        for name in ("running_mean", "running_var"):
+            own = f"encoder.layers.1.{name}"
+            assert torch.equal(judged[own], trained[f"trained.{own}"]), "both are the means over the ranks"
     figures = [read_records(run / "metrics.jsonl") for run in (one, other)]
     figures = [[r for r in records if r.name != "steps_per_second"] for records in figures]
     assert [r.name for r in figures[0]] == [r.name for r in figures[1]]

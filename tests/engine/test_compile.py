@@ -10,7 +10,14 @@ import genkit
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # what the compiler announces is its own
-def test_compiled_losses_train_the_same(small_recipe, tmp_path):
+def test_compiled_losses_train_the_same(small_recipe, tmp_path, monkeypatch):
+    taken, compile_ = [], torch.compile
+
+    def counted(function, **options):
+        through = compile_(function, **options)
+        return lambda *inputs: (taken.append(function), through(*inputs))[1]
+
+    monkeypatch.setattr(torch, "compile", counted)
     runs = []
     for compiled in (False, True):
         overrides = [f"train.compile={str(compiled).lower()}", "train.log_every=1", "model.encoder.dropout=0.1"]
@@ -21,4 +28,4 @@ def test_compiled_losses_train_the_same(small_recipe, tmp_path):
         assert torch.allclose(one, other, atol=1e-5)
     losses = [[r.value for r in run.metrics if r.name == "model/loss"] for run in runs]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert len(losses[0]) == 6
+    assert len(losses[0]) == len(taken) == 6
