@@ -35,10 +35,6 @@ def compiled(loss: Callable[[Batch, Progress], Loss]) -> Callable[[Batch, Progre
 class TrainStep:
     """Takes the turns of one step in their order.
 
-    Attributes:
-        names: The names of a step's figures.
-        finite: Whether the last step's figures were, as far as that can be known without waiting for a device.
-
     Args:
         turns: The objective's turns.
         players: The players by name.
@@ -54,6 +50,10 @@ class TrainStep:
         compiles: Whether losses go through ``torch.compile``.
         world: The processes that train together.
         share: Makes of a turn and its player's parameters the loss that several processes compute together.
+
+    Attributes:
+        names: The names of a step's figures.
+        finite: Whether the last step's figures were, as far as that can be known without waiting for a device.
     """
 
     def __init__(

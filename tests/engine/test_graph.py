@@ -4,7 +4,7 @@ import pytest
 import torch
 import toy
 
-from genkit import GenkitError
+from genkit import GenkitError, TrainingDiverged
 from genkit.engine import Trainer, assemble
 from genkit.engine.folder import RunFolder
 from genkit.engine.graph import WARM_UP, Recorder, obstacle_to_graphs
@@ -146,3 +146,17 @@ def test_a_trainer_records_its_steps(tmp_path):
     assert tape.log.count("replay") == 6 * 3 - WARM_UP
     assert found[0][0] == found[1][0]
     assert all(torch.equal(found[0][1][key], found[1][1][key]) for key in found[0][1])
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_gradients_of_a_replayed_step_are_not_told(tmp_path, recorded):
+    """They lie in the recording's memory: those of the modules are of an earlier step."""
+    recipe = load_recipe(toy.RECIPE, ["train.epochs=6"], toy.registry())
+    trainer = Trainer(assemble(recipe, CPU), RunFolder(tmp_path / "run"), load_registry([]).manager)
+    if recorded:
+        trainer.recorder = Recorder(trainer._step_on_device, "auto", Tape())
+    trainer.run()
+    trainer.ledger.write(("t/loss",), torch.tensor([torch.nan]))
+    with pytest.raises(TrainingDiverged, match="term 'loss' of turn 't' is nan") as caught:
+        trainer._read_ledger(19)
+    assert ("gradient norms by module" in str(caught.value)) != recorded
