@@ -17,11 +17,14 @@ from safetensors.torch import load_file
 import genkit
 import genkit.runs
 from genkit.dataset import Batch
-from genkit.engine import assemble
+from genkit.engine import Trainer, assemble
+from genkit.engine.folder import RunFolder
 from genkit.engine.seeds import derive_seed, seed_all
+from genkit.engine.world import World
 from genkit.events import read_records
 from genkit.objective import Progress
 from genkit.recipe import load_recipe
+from genkit.registry import load_registry
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {
@@ -376,6 +379,21 @@ def test_a_restart_continues_nothing_but_its_own_launchs_run(small_recipe, tmp_p
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "second")
     with pytest.raises(genkit.UsageError, match="run exists: give the run another --name"):
         genkit.run(small_recipe, name="run", runs=tmp_path, device="cpu")
+
+
+def test_only_the_leader_looks_into_the_runs_folder(small_recipe, tmp_path, monkeypatch):
+    """Checkpoints come and go in it while the others are on their way to the next step."""
+
+    def looked(folder):
+        raise FileNotFoundError(f"{folder}/last.new")
+
+    monkeypatch.setattr("genkit.engine.loop.disk_usage", looked)
+    recipe, device, folder = load_recipe(small_recipe), torch.device("cpu"), RunFolder(tmp_path / "run")
+    for rank, leaves in ((1, contextlib.nullcontext()), (0, pytest.raises(FileNotFoundError, match=r"last\.new"))):
+        trainer = Trainer(assemble(recipe, device), folder, load_registry([]).manager, World(device, rank))
+        with leaves:
+            trainer._save("epoch")
+        assert folder.last.exists() == (rank == 0)
 
 
 def test_each_process_needs_a_gpu_of_its_own(monkeypatch):

@@ -399,7 +399,8 @@ class Trainer:
         if self.world.any(bool(broken))[0]:
             raise TrainingDiverged(f"{broken or 'a weight'} is no longer finite; {self._last_good()}")
         self.keep_place(reason)
-        self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.last, reason))
+        if self.world.leader:  # others would look into a folder that changes under them
+            self._emit("on_checkpoint", report=self._checkpoint_report(self.folder.last, reason))
 
     def keep_place(self, reason: str) -> None:
         """Makes the last checkpoint one of now.
