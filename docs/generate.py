@@ -10,12 +10,9 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from markup import cell, prose, to_markdown
 from typer.main import get_command
@@ -84,12 +81,12 @@ def public_link(target: str) -> str | None:
 
 def commands() -> dict[str, Any]:
     """The commands by name, in the order of ``genkit --help``."""
-    return dict(get_command(app).commands)  # pyright: ignore[reportAttributeAccessIssue]
+    return dict(all_commands().commands)
 
 
-def shared_options() -> list[Any]:
-    """The options of ``genkit`` itself."""
-    return list(get_command(app).params)
+def all_commands() -> Any:
+    """The group of all commands, whose parameters are the options that all of them have."""
+    return get_command(app)
 
 
 def commands_page() -> str:
@@ -99,13 +96,12 @@ def commands_page() -> str:
         "Exit codes: 0 done, 1 a run that failed, 2 a request that cannot be served as it was made, 130 interrupted. "
         "A mistake is told in a message; `--traceback` shows where in the code it was found.\n"
     )
-    options = table(("option", "what it does"), [(_flags(o), o.help or "") for o in shared_options()])
-    own = "## genkit\n\n```text\ngenkit [OPTIONS] COMMAND ...\n```\n\n" + options
+    group = all_commands()
+    own = "## genkit\n\n```text\ngenkit [OPTIONS] COMMAND ...\n```\n\n" + _options(group.params, group.callback)
     return "\n".join([NOTE, intro + ends, own, *(_command(name, item) for name, item in commands().items())])
 
 
 def _command(name: str, command: Any) -> str:
-    types = get_type_hints(command.callback, include_extras=True)
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
     usage = " ".join(["genkit", name, *(["[OPTIONS]"] if options else []), *(_argument(p) for p in arguments)])
@@ -114,9 +110,14 @@ def _command(name: str, command: Any) -> str:
         words = [(f"`{_argument(p)}`", to_markdown(p.help or "")) for p in arguments]
         parts.append(table(("argument", "what it is"), words))
     if options:
-        rows = [(_flags(p), _value_type(p, types), _default(p), to_markdown(p.help or "")) for p in options]
-        parts.append(table(("option", "value", "default", "what it does"), rows))
+        parts.append(_options(options, command.callback))
     return "\n".join(parts)
+
+
+def _options(options: Iterable[Any], callback: Callable[..., Any]) -> str:
+    types = get_type_hints(callback, include_extras=True)
+    rows = [(_flags(o), _value_type(o, types), _default(o), to_markdown(o.help or "")) for o in options]
+    return table(("option", "value", "default", "what it does"), rows)
 
 
 def _argument(parameter: Any) -> str:
@@ -255,13 +256,18 @@ PAGES: dict[str, Callable[[], str]] = {
 
 def undocumented() -> list[str]:
     """Every command, argument, option, component, key and public name that says nothing of itself."""
-    found = [f"option {_flags(option)} of genkit" for option in shared_options() if not option.help]
+    found = command_gaps("genkit", all_commands())
     for name, command in commands().items():
-        found += [] if command.help else [f"command {name}"]
-        found += [f"{p.param_type_name} {p.name!r} of command {name}" for p in command.params if not p.help]
+        found += command_gaps(f"genkit {name}", command)
     for item in own_components():
         found += component_gaps(item.kind, item.name, item.load())
     return [*found, *(f"genkit.{name}" for name in genkit.__all__ if not _says_something(getattr(genkit, name)))]
+
+
+def command_gaps(name: str, command: Any) -> list[str]:
+    """What a command's docstring and its parameters' help leave out."""
+    gaps = [] if command.help else [f"{name} has no docstring"]
+    return gaps + [f"{name}: {p.param_type_name} {p.name!r}" for p in command.params if not p.help]
 
 
 def component_gaps(kind: str, name: str, cls: type[Component]) -> list[str]:

@@ -1,14 +1,21 @@
-"""Documentation that can drift is held to the code: hooks, recipe keys, the tutorial."""
+"""Documentation that can drift is held to the code: hooks, commands, components, recipe keys, the tutorial."""
 
+import doctest
 import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import generate
+import markup
 import pytest
+import typer
+import yaml
 
+import genkit
 from genkit import hookspecs
 from genkit.recipe.recipe import Entry, Recipe, Train
 from genkit.recipe.schema import options_of
@@ -39,25 +46,195 @@ def test_every_recipe_key_is_documented_with_its_default(owner):
             assert f"`{shown}`" in row[0], f"the default of {name} is {shown}"
 
 
-def test_tutorial_runs(tmp_path):
-    """The tutorial's plugin, its recipe line and its test, as written."""
-    page = (DOCS / "writing-a-plugin.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (module,) = [block for block in blocks if "class Laplace" in block]
-    (test,) = [block for block in blocks if "def test_" in block]
-    (entry,) = re.findall(r"`evaluate: (\{near: .*?\}\})`", page)
-    (tmp_path / "tutorial.py").write_text(module)
-    (tmp_path / "test_tutorial.py").write_text(test)
-    metadata = tmp_path / "tutorial-1.dist-info"
+# ---- the references ----------------------------------------------------------------------------------------------
+
+
+def test_every_command_component_and_public_name_is_documented():
+    assert generate.undocumented() == []
+
+
+def test_a_command_that_says_nothing_is_found_by_name():
+    app = typer.Typer()
+
+    @app.command("bare")
+    def bare(word: str, size: int = 1, told: bool = typer.Option(False, help="Whether it is told.")):
+        pass
+
+    gaps = generate.command_gaps("genkit bare", typer.main.get_command(app))
+    assert gaps[0] == "genkit bare has no docstring"
+    assert "genkit bare: argument 'word'" in gaps
+    assert "genkit bare: option 'size'" in gaps
+    assert not any("told" in gap for gap in gaps)
+
+
+def test_a_component_and_a_key_that_say_nothing_are_found_by_name():
+    class Silent(genkit.Optimizer):
+        def __init__(self, parameters, /, *, lr: float = 1.0):
+            pass
+
+    class Speaks(genkit.Optimizer):
+        """Says what it is.
+
+        Args:
+            lr: The learning rate.
+        """
+
+        def __init__(self, parameters, /, *, lr: float = 1.0, decay: float = 0.0):
+            pass
+
+    silent = generate.component_gaps("optimizer", "silent", Silent)
+    assert silent == ["optimizer 'silent' has no docstring", "optimizer 'silent': key 'lr'"]
+    assert generate.component_gaps("optimizer", "speaks", Speaks) == ["optimizer 'speaks': key 'decay'"]
+
+
+@pytest.mark.parametrize("name", generate.PAGES)
+def test_the_reference_is_what_the_code_says_now(name):
+    written = (DOCS / "reference" / name).read_text(encoding="utf-8")
+    assert written == generate.PAGES[name](), f"docs/reference/{name} is not up to date: run python docs/generate.py"
+
+
+def test_the_reference_leaves_out_what_is_not_ours(monkeypatch):
+    registry = generate.installed()
+    (ours,) = [r for r in registry.components("backbone") if r.name == "mlp"]
+    foreign = SimpleNamespace(kind="backbone", name="foreign", plugin=SimpleNamespace(distribution="somebody-else"))
+    monkeypatch.setattr(generate, "installed", lambda: SimpleNamespace(components=lambda: [foreign, ours]))
+    assert generate.own_components() == [ours]
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "NO_COLOR"])
+def test_the_command_reference_does_not_depend_on_the_terminal(name, monkeypatch):
+    page = generate.commands_page()
+    monkeypatch.setenv(name, "40")
+    assert generate.commands_page() == page
+
+
+def test_docstrings_become_markdown():
+    examples = doctest.testmod(markup)
+    assert (examples.attempted >= 4, examples.failed) == (True, 0)
+    text = "A map.\n\n.. math::\n    z = x,\n    y = x\n\nSee :class:`~genkit.Backbone` and ``x``."
+    shown = markup.to_markdown(text, lambda name: "(there)" if name == "genkit.Backbone" else None)
+    assert shown.split("\n\n")[1].strip() == "$$\nz = x, y = x\n$$"
+    assert shown.endswith("See [`Backbone`](there) and `x`.")
+
+
+# ---- the site ----------------------------------------------------------------------------------------------------
+
+
+def pages_in(nav):
+    for entry in nav:
+        for item in entry.values() if isinstance(entry, dict) else [entry]:
+            yield from pages_in(item) if isinstance(item, list) else [item]
+
+
+def test_the_navigation_has_every_page_once_and_nothing_else():
+    nav = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    assert sorted(pages_in(nav)) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_every_picture_is_shown_somewhere_and_small():
+    readers = [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]
+    text = "".join(page.read_text(encoding="utf-8") for page in readers)
+    for picture in (DOCS / "images").iterdir():
+        assert f"images/{picture.name})" in text, picture.name
+        assert picture.stat().st_size < 300_000, picture.name
+
+
+def rendered(html):
+    hooks = pytest.importorskip("mkdocs_hooks", reason="the site's packages are not installed: pip install '.[docs]'")
+    return hooks.on_page_content(html, page=SimpleNamespace(file=SimpleNamespace(src_uri="page.md")))
+
+
+def test_formulas_become_mathml():
+    shown = rendered(r'<p>So <span class="arithmatex">\(D \log p(x \mid z)\)</span>.</p>')
+    assert "<math" in shown
+    assert "arithmatex" not in shown
+    assert shown.count("<mspace") == 2  # around log, which would stick to its neighbours
+
+
+@pytest.mark.parametrize(
+    ("html", "what"),
+    [
+        (r'<span class="arithmatex">\(\unheardof x\)</span>', "unheardof"),
+        ("<p>See :class:`Backbone`.</p>", "not rendered"),
+        ("<p>.. math:: x</p>", "not rendered"),
+        ("<p>A price of $x.</p>", "not rendered"),
+        ("<p>See [genkit.run][genkit.run].</p>", "not rendered"),
+    ],
+)
+def test_markup_that_is_not_rendered_ends_the_build(html, what):
+    exceptions = pytest.importorskip("mkdocs.exceptions")
+    with pytest.raises(exceptions.PluginError, match=what):
+        rendered(html)
+    assert rendered("<pre>$ genkit run :class:`x`</pre> <code>$x</code>")
+
+
+# ---- the tutorial ------------------------------------------------------------------------------------------------
+
+TUTORIAL = (DOCS / "writing-a-plugin.md").read_text(encoding="utf-8")
+HAS_CHECKS = hasattr(genkit.Component, "check")
+
+
+@pytest.fixture
+def tutorial(tmp_path):
+    """The tutorial's distribution, installed as pip would: its files, each under the path in its first line."""
+    for path, code in re.findall(r"```python\n# (\S+\.py)\n(.*?)```", TUTORIAL, re.DOTALL):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(code)
+    (toml,) = re.findall(r"```toml\n# pyproject.toml\n(.*?)```", TUTORIAL, re.DOTALL)
+    name, version, group, entry = re.search(
+        r'name = "(.+)"\nversion = "(.+)"\n.*entry-points\."(.+)"\]\n(.+)\n', toml, re.DOTALL
+    ).groups()
+    metadata = tmp_path / f"{name}-{version}.dist-info"
     metadata.mkdir()
-    (metadata / "entry_points.txt").write_text("[genkit.plugins]\ntutorial = tutorial\n")
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tutorial\nVersion: 1\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_tutorial.py"]
-    checked = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    (metadata / "entry_points.txt").write_text(f"[{group}]\n{entry.replace(chr(34), '')}\n")
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return tmp_path
+
+
+def python(folder, *arguments):
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not HAS_CHECKS, reason="kinds do not name their checks yet")
+def test_tutorial_runs(tutorial):
+    """The tutorial's components, its recipe line and its tests, as written."""
+    assert {p.name for p in (tutorial / "my_resnet").iterdir()} == {
+        *("__init__.py", "backbone.py", "kernel.py", "evaluator.py", "testing.py"),
+    }
+    checked = python(tutorial, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
     assert checked.returncode == 0, checked.stdout
-    assert "1 passed" in checked.stdout
-    recipe = DOCS.parent / "recipes" / "vae_mlp.yaml"
-    command = [sys.executable, "-c", "from genkit.cli import main; main()", "show", str(recipe), f"evaluate={entry}"]
-    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert "kernel: {use: laplace, scale: 50.0}" in shown.stdout, shown.stderr
+    assert "4 passed" in checked.stdout
+    (entry,) = re.findall(r"`evaluate: (\{near: .*?\}\})`", TUTORIAL)
+    recipe = str(DOCS.parent / "recipes" / "vae_mlp.yaml")
+    small = ["data.train=128", "data.validation=32", "data.test=32", "train.epochs=1", "model.encoder.width=16"]
+    words = [recipe, "model.encoder=my_resnet", f"evaluate={entry}", *small, "--name", "with_my_resnet"]
+    trained = python(tutorial, "-m", "genkit", "run", *words)
+    assert trained.returncode == 0, trained.stderr
+    resolved = (tutorial / "runs" / "with_my_resnet" / "recipe.yaml").read_text()
+    assert "kernel: {use: laplace, scale: 50.0}" in resolved
+    assert '"name": "near"' in (tutorial / "runs" / "with_my_resnet" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.skipif(not HAS_CHECKS, reason="kinds do not name their checks yet")
+def test_tutorial_check_catches_a_broken_kernel(tutorial):
+    broken = "from my_resnet.kernel import Kernel\n\n\nclass Far(Kernel):\n    '''Far is alike.'''\n\n"
+    broken += "    def __init__(self):\n        pass\n\n    def __call__(self, x, y):\n"
+    (tutorial / "broken.py").write_text(f"{broken}        return (x - y).flatten(1).abs().sum(1)\n")
+    code = "from broken import Far; from genkit import Factory; from my_resnet.testing import check_kernel; "
+    done = python(tutorial, "-c", f"{code}check_kernel(Factory('far', component=Far))")
+    assert "two examples are more alike than one and itself" in done.stderr
+
+
+@pytest.mark.skipif("new-plugin" not in generate.commands(), reason="there is no genkit new-plugin yet")
+def test_tutorial_shows_what_new_plugin_writes(tmp_path):
+    made = python(tmp_path, "-m", "genkit", "new-plugin", "my-resnet", "--kind", "backbone")
+    assert made.returncode == 0, made.stderr
+    (shown,) = re.findall(r"\$ genkit new-plugin my-resnet --kind backbone\n(.*?)```", TUTORIAL, re.DOTALL)
+    assert made.stdout == shown
+    (tree,) = re.findall(r"```text\nmy-resnet/\n(.*?)```", TUTORIAL, re.DOTALL)
+    folder = tmp_path / "my-resnet"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {line.split()[0] for line in tree.splitlines()} == files
