@@ -229,8 +229,9 @@ def documented_names() -> set[str]:
 def api_page() -> str:
     """The public Python names, by noun; mkdocstrings fills in what their docstrings say."""
     intro = (
-        "# Python\n\nThe public names, by noun. Everything here is imported from `genkit` or from `genkit.testing`; "
-        "what is not on this page is not for plugins and may change.\n"
+        "# Python\n\nThe public names, by noun, each with its docstring on the site that `make docs` builds. "
+        "Everything here is imported from `genkit` or from `genkit.testing`; what is not on this page is not for "
+        "plugins and may change.\n"
     )
     further = {"Further names": names} if (names := _further_names()) else {}
     groups = [_names(noun, "genkit", names) for noun, names in {**NOUNS, **further}.items()]

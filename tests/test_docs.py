@@ -28,10 +28,27 @@ HOOKS = {
 }
 
 
-def test_every_hook_is_a_heading_with_its_signature():
-    headings = re.findall(r"^## (.+)$", (DOCS / "hooks.md").read_text(), re.MULTILINE)
+def hook_gaps(page):
+    """The hooks that a page says nothing of, those that it leaves out, and headings that are no hooks."""
+    told = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n?)*)", page, re.MULTILINE))
+    silent = [hook for hook, text in told.items() if not text.strip()]
+    known = HOOKS.values()
+    return silent, [hook for hook in known if hook not in told], [hook for hook in told if hook not in known]
+
+
+def test_every_hook_is_a_heading_with_its_signature_and_what_it_does():
+    page = (DOCS / "hooks.md").read_text(encoding="utf-8")
     assert len(HOOKS) >= 8
-    assert headings == list(HOOKS.values())
+    assert hook_gaps(page) == ([], [], [])
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == list(HOOKS.values())
+    assert all(inspect.getdoc(getattr(hookspecs, name)) for name in HOOKS)
+
+
+def test_a_hook_that_is_not_documented_is_found_by_name():
+    page = "# Hooks\n\n## on_step(report)\n\n## on_stepp(report)\n\nCalled.\n"
+    silent, missing, unknown = hook_gaps(page)
+    assert (silent, unknown) == (["on_step(report)"], ["on_stepp(report)"])
+    assert "on_run_end(report)" in missing
 
 
 @pytest.mark.parametrize("owner", [Recipe, Train, Entry], ids=lambda owner: owner.__name__)
@@ -101,10 +118,9 @@ def test_the_reference_leaves_out_what_is_not_ours(monkeypatch):
     assert generate.own_components() == [ours]
 
 
-@pytest.mark.parametrize("name", ["COLUMNS", "NO_COLOR"])
-def test_the_command_reference_does_not_depend_on_the_terminal(name, monkeypatch):
+def test_the_command_reference_does_not_depend_on_the_terminal(monkeypatch):
     page = generate.commands_page()
-    monkeypatch.setenv(name, "40")
+    monkeypatch.setenv("COLUMNS", "40")
     assert generate.commands_page() == page
 
 
