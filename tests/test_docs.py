@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genkit import hookspecs
-from genkit.recipe.recipe import Entry, Recipe, Train
+from genkit.recipe.recipe import Entry, Recipe, Served, Train
 from genkit.recipe.schema import options_of
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -27,7 +27,7 @@ def test_every_hook_is_a_heading_with_its_signature():
     assert headings == list(HOOKS.values())
 
 
-@pytest.mark.parametrize("owner", [Recipe, Train, Entry], ids=lambda owner: owner.__name__)
+@pytest.mark.parametrize("owner", [Recipe, Train, Entry, Served], ids=lambda owner: owner.__name__)
 def test_every_recipe_key_is_documented_with_its_default(owner):
     page = (DOCS / "recipes.md").read_text()
     for name, option in options_of(owner).items():
