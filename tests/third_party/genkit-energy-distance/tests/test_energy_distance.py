@@ -136,7 +136,7 @@ def distance(model: genkit.GenerativeModel) -> float:
     return scipy.stats.energy_distance(samples.sum(1).numpy(), data.sum(1).numpy())
 
 
-@pytest.mark.parametrize("kernel", ["euclidean", "gaussian", "laplacian"])
+@pytest.mark.parametrize("kernel", ["euclidean", "gaussian"])
 def test_a_model_learns_two_modes_and_how_often_each_comes(kernel: str) -> None:
     torch.manual_seed(0)
     model = generator(genkit.DataSpec((2,)))
