@@ -31,6 +31,7 @@ class Component(ABC):
 
     Attributes:
         kind: The name of the kind, set by the abstract class.
+        check: The check of the kind's contract, ``module:function``, set by the abstract class.
         requires: Capabilities that the model it works on must have; the recipe checker asks for them wherever
             the component stands.
         examples: Options of instances worth testing. What has no default must be in each: the contract tests
@@ -38,13 +39,16 @@ class Component(ABC):
     """
 
     kind: ClassVar[str] = ""
+    check: ClassVar[str] = ""
     requires: ClassVar[tuple[type, ...]] = ()
     examples: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
 
-    def __init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, kind: str | None = None, check: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if kind is not None:
             cls.kind = kind
+        if check is not None:
+            cls.check = check
 
 
 def kind_class(cls: type[Component]) -> type[Component]:
