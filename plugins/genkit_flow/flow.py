@@ -82,6 +82,7 @@ class Flow(GenerativeModel, Encodes, Decodes, HasLogProb, SamplesWithLogProb, In
         {"bijections": ["affine_coupling", {"use": "affine_coupling", "flip": True}]},
         {"bijections": ["logit", "actnorm", "spline_coupling"], "dequantizer": "uniform"},
         {"bijections": ["actnorm", "radial"], "base": {"use": "normal", "learned": True}},
+        {"bijections": [{"use": "planar", "solve": False}]},
     )
 
     def __init__(

@@ -36,6 +36,8 @@ class Frechet(Evaluator):
         2017, arXiv 1706.08500, equation 6.
     """
 
+    examples = ({}, {"extractor": "values"})
+
     def __init__(
         self,
         model: GenerativeModel,

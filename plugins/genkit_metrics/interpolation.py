@@ -46,6 +46,8 @@ class Interpolation(Evaluator):
 
     requires = (Decodes,)
 
+    examples = ({}, {"path": "slerp", "between": "data"})
+
     def __init__(
         self,
         model: GenerativeModel,

@@ -37,6 +37,8 @@ class Kernel(Evaluator):
         Binkowski et al.: Demystifying MMD GANs, ICLR 2018, arXiv 1801.01401, section 4.
     """
 
+    examples = ({}, {"extractor": "values"})
+
     def __init__(
         self,
         model: GenerativeModel,

@@ -38,6 +38,8 @@ class PrecisionRecall(Evaluator):
         arXiv 2002.09797, equations 3 and 4.
     """
 
+    examples = ({}, {"extractor": "values"})
+
     def __init__(
         self,
         model: GenerativeModel,

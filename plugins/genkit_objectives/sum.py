@@ -45,7 +45,10 @@ class Sum(Objective):
         1512.09300. Grover, Dhar and Ermon: Flow-GAN, AAAI 2018, arXiv 1705.08868.
     """
 
-    examples = ({"parts": {"first": "elbo", "second": {"use": "adversarial"}}, "weights": {"second": 0.5}},)
+    examples = (
+        {"parts": {"first": "elbo", "second": {"use": "adversarial"}}, "weights": {"second": 0.5}},
+        {"parts": {"likelihood": "maximum_likelihood", "adversary": "adversarial"}},
+    )
 
     def __init__(
         self,
