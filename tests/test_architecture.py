@@ -22,7 +22,7 @@ LAYERS = (
     {"hookspecs", "registry"},
     {"recipe"},
     {"engine"},
-    {"runs", "bench", "sweep"},
+    {"runs", "bench", "sweep", "scaffold"},
     {"cli"},
     {"testing", "__main__"},
 )
