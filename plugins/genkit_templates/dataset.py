@@ -41,7 +41,7 @@ class Template(Dataset):
     def __init__(
         self,
         *,
-        size: Annotated[int, Field(ge=2)] = 12,
+        size: Annotated[int, Field(ge=2)] = 8,
         train: PositiveInt = 10_000,
         validation: NonNegativeInt = 1000,
         test: NonNegativeInt = 1000,

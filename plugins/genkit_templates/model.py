@@ -42,7 +42,13 @@ class Template(GenerativeModel, Decodes, HasLogProb):
                 "such as mnist with binarize: threshold"
             )
         self.weights = nn.Parameter(torch.zeros(components))  # logits of π
-        self.pixels = nn.Parameter(0.1 * torch.randn(components, spec.num_dims))  # logits of μ; unlike each other
+        self.pixels = nn.Parameter(0.1 * torch.randn(components, spec.num_dims))  # logits of μ
+
+    @torch.no_grad()
+    def start(self, x: Tensor) -> None:
+        """Begins each component near an example of the first batch: components that are alike would stay alike."""
+        chosen = torch.arange(len(self.pixels), device=x.device) % len(x)
+        self.pixels.add_(2 * x.flatten(1)[chosen] - 1)
 
     @property
     def latent_shape(self) -> Shape:
