@@ -320,6 +320,15 @@ def test_a_plugin_that_offers_in_vain_is_named_and_harms_nobody(registry, offer,
     assert sorted(found.templates) == sorted(importlib.import_module("genkit_templates").KINDS)
 
 
+def test_the_command_names_a_plugin_that_offers_in_vain_and_goes_on(registry, tmp_path, monkeypatch):
+    registry.manager.register(Offering(fails), name="other-dist:other")
+    monkeypatch.setattr("genkit.registry.installed", lambda: registry)
+    with pytest.warns(UserWarning, match=r"^plugin 'other' of other-dist: register_templates: RuntimeError: out of"):
+        result = CliRunner().invoke(app, ["new-plugin", "my-resnet", "--directory", str(tmp_path)])
+    assert result.exit_code == 0, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["my-resnet"]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

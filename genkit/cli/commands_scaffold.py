@@ -14,7 +14,8 @@ from genkit.cli.app import command
 def new_plugin(
     name: Annotated[str, typer.Argument(help="The distribution's name, such as my-resnet.")],
     kind: Annotated[
-        list[str] | None, typer.Option("--kind", help="A component's kind; may be given several times.  [backbone]")
+        list[str] | None,
+        typer.Option("--kind", help="A component's kind, backbone if none is said; any number of them."),
     ] = None,
     directory: Annotated[Path, typer.Option("--directory", help="Where the plugin's folder is made.")] = Path("."),
 ) -> None:

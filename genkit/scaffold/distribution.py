@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,17 +61,15 @@ class Distribution:
         files, folder = self.files(), directory / self.names.distribution
         if folder.exists() or folder.is_symlink():
             raise UsageError(f"{folder} exists: choose another name or another --directory")
-        unfinished = directory / f".{self.names.distribution}.{os.getpid()}"
         try:
-            unfinished.mkdir()
-            for path, text in files.items():
-                (unfinished / path).parent.mkdir(exist_ok=True)
-                (unfinished / path).write_text(text, encoding="utf-8")
-            unfinished.rename(folder)
+            with tempfile.TemporaryDirectory(prefix=".", dir=directory) as unfinished:
+                whole = Path(unfinished, folder.name)
+                for path, text in files.items():
+                    (whole / path).parent.mkdir(parents=True, exist_ok=True)
+                    (whole / path).write_text(text, encoding="utf-8")
+                whole.rename(folder)
         except OSError as error:
             raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
         return folder
 
 
