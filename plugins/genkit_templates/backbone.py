@@ -52,7 +52,7 @@ class Template(Backbone):
     examples = ({}, {"width": 8, "blocks": 1})
 
     def __init__(
-        self, in_shape: Shape, out_shape: Shape, /, *, width: PositiveInt = 256, blocks: PositiveInt = 3
+        self, in_shape: Shape, out_shape: Shape, /, *, width: PositiveInt = 256, blocks: PositiveInt = 2
     ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
