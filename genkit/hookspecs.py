@@ -51,6 +51,34 @@ def register_components(register: Register) -> None:
     """
 
 
+class RegisterTemplate(Protocol):
+    """What ``register_templates`` is handed: call it once for each kind."""
+
+    def __call__(self, kind: str, module: str, *, check: str) -> None:
+        """Offers what a new component of a kind starts from.
+
+        Args:
+            kind: The kind's name.
+            module: A module of the plugin whose source is that start: working code, with a class ``Template`` that
+                recipes would call ``template``. Beside it lies, under the same name, a recipe that uses it:
+                ``backbone.py`` and ``backbone.yaml``. Both words are replaced wherever they stand.
+            check: The check of the kind's contract, ``"module:function"``.
+
+        Raises:
+            PluginError: Another plugin offers a template of this kind.
+        """
+        ...
+
+
+@hookspec
+def register_templates(register: RegisterTemplate) -> None:
+    """Offers templates of new components: call ``register(kind, "module", check="module:function")``.
+
+    Called when ``genkit new-plugin`` makes a plugin, and at no other time. A plugin that defines a kind shows here what
+    a component of it looks like.
+    """
+
+
 @hookspec
 def make_observers(start: RunStart) -> list[object]:  # pyright: ignore[reportReturnType]
     """Returns objects whose own ``on_...`` hooks are called during this run, and only this run.

@@ -22,7 +22,7 @@ LAYERS = (
     {"conformance", "hookspecs", "plugin", "registry"},
     {"recipe"},
     {"engine"},
-    {"runs", "bench", "sweep"},
+    {"runs", "bench", "sweep", "scaffold"},
     {"cli"},
     {"testing", "__main__"},
 )

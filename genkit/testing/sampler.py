@@ -48,9 +48,13 @@ def objective_for(model: GenerativeModel) -> Objective | None:
 
 
 def sampler_for(model: GenerativeModel, objective: Objective) -> Sampler | None:
-    """The first installed sampler that serves a model."""
+    """The first installed sampler that serves a model, fitted."""
     build = _serving("sampler", model)
-    return None if build is None else build(model, objective)
+    if build is None:
+        return None
+    sampler = build(model, objective)
+    fit(sampler, model)
+    return sampler
 
 
 def _serving(kind: str, model: GenerativeModel) -> Factory[Any] | None:

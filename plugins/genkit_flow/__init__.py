@@ -38,3 +38,10 @@ def register_components(register):
         register(name, f"genkit_flow.bijections.{target}", kind="bijection")
     for name, target in DEQUANTIZERS.items():
         register(name, f"genkit_flow.dequantizers.{target}", kind="dequantizer")
+
+
+@hookimpl
+def register_templates(register):
+    """Offers what new components of this plugin's kinds start from."""
+    for kind in ("bijection", "dequantizer"):
+        register(kind, f"genkit_flow.templates.{kind}", check=f"genkit_flow.testing:check_{kind}")

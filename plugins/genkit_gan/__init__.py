@@ -33,3 +33,10 @@ def register_components(register):
         register(name, f"genkit_gan.losses:{cls}", kind="adversarial_loss")
     for name, target in REGULARIZERS.items():
         register(name, f"genkit_gan.regularizers.{target}", kind="regularizer")
+
+
+@hookimpl
+def register_templates(register):
+    """Offers what new components of this plugin's kinds start from."""
+    for kind in ("adversarial_loss", "regularizer"):
+        register(kind, f"genkit_gan.templates.{kind}", check=f"genkit_gan.testing:check_{kind}")

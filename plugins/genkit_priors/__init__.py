@@ -10,3 +10,9 @@ def register_components(register):
     register("normal", "genkit_priors.normal:Normal", kind="prior")
     register("standard_normal", "genkit_priors.prior:StandardNormal", kind="prior")
     register("uniform", "genkit_priors.prior:Uniform", kind="prior")
+
+
+@hookimpl
+def register_templates(register):
+    """Offers what new components of this plugin's kinds start from."""
+    register("prior", "genkit_priors.templates.prior", check="genkit_priors.testing:check_prior")

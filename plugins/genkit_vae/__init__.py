@@ -19,3 +19,10 @@ def register_components(register):
     register("diagonal", "genkit_vae.posterior:Diagonal", kind="posterior")
     for name, target in LIKELIHOODS.items():
         register(name, f"genkit_vae.likelihoods.{target}", kind="likelihood")
+
+
+@hookimpl
+def register_templates(register):
+    """Offers what new components of this plugin's kinds start from."""
+    for kind in ("likelihood", "posterior"):
+        register(kind, f"genkit_vae.templates.{kind}", check=f"genkit_vae.testing:check_{kind}")

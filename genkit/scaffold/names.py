@@ -1,0 +1,119 @@
+"""The names of a new plugin, and who may have them already."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import keyword
+import re
+import sys
+from dataclasses import dataclass
+
+from genkit.errors import UsageError
+from genkit.registry import Registry
+
+FOLDERS = frozenset({"recipes", "tests"})  # that every new distribution has beside its module
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a new plugin goes by.
+
+    Attributes:
+        distribution: What pip installs, ``my-resnet``.
+        module: What Python imports, ``my_resnet``; also the entry point's name, and the components' in recipes.
+        cls: The class, ``MyResnet``.
+    """
+
+    distribution: str
+    module: str
+    cls: str
+
+
+def names_of(distribution: str) -> Names:
+    """Derives all names from the distribution's.
+
+    Raises:
+        UsageError: It is no name of a distribution, or Python could not import a module of its name.
+
+    Example:
+        >>> names_of("my-resnet")
+        Names(distribution='my-resnet', module='my_resnet', cls='MyResnet')
+    """
+    if not re.fullmatch(r"[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9]", distribution):
+        raise UsageError(
+            f"name {distribution!r}: no distribution can be called so; letters, digits and single hyphens are wanted, "
+            "such as my-resnet"
+        )
+    words = [word for word in re.split(r"[-_.]+", distribution) if word]
+    names = Names(distribution, "_".join(words).lower(), "".join(word[0].upper() + word[1:] for word in words))
+    problem = _module_problem(names)
+    if problem:
+        raise UsageError(f"name {distribution!r}: its module would be {names.module!r}, which {problem}")
+    return names
+
+
+def _module_problem(names: Names) -> str:
+    if not names.module.isidentifier():
+        return "is no identifier: begin with a letter"
+    if keyword.iskeyword(names.module) or keyword.iskeyword(names.cls):
+        return "is a word of Python's own"
+    if names.module in sys.stdlib_module_names:
+        return "is a module of Python's standard library"
+    if names.module in FOLDERS:
+        return "is the name of another folder of every plugin"
+    return ""
+
+
+def check_free(names: Names, kinds: list[str], registry: Registry) -> None:
+    """Refuses names that somebody has.
+
+    Args:
+        names: The new plugin's names.
+        kinds: The kinds of its components.
+        registry: What is installed.
+
+    Raises:
+        UsageError: One is taken; the message names who has it.
+    """
+    problem = _taken_component(names, kinds, registry) or _taken_plugin(names, registry) or _taken_here(names)
+    if problem:
+        raise UsageError(f"name {names.distribution!r}: {problem}; choose another")
+
+
+def _taken_component(names: Names, kinds: list[str], registry: Registry) -> str:
+    for kind in kinds:
+        for other in registry.components(kind):
+            if other.name == names.module:
+                return f"{other.label} is there already"
+    return ""
+
+
+def _taken_plugin(names: Names, registry: Registry) -> str:
+    for plugin in registry.plugins:
+        if plugin.name == names.module:
+            return f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version} is there already"
+    return ""
+
+
+def _taken_here(names: Names) -> str:
+    """Whether a distribution or a module of that name is installed, of genkit or not."""
+    for distribution in importlib.metadata.distributions():
+        name = str(distribution.metadata["Name"] or "")
+        if normalized(name) == normalized(names.distribution):
+            return f"distribution {name} {distribution.version} is installed"
+    spec = importlib.util.find_spec(names.module)
+    if spec is None:
+        return ""
+    where = spec.origin or ", ".join(spec.submodule_search_locations or ())
+    return f"module {names.module!r} can be imported already, from {where}"
+
+
+def normalized(distribution: str) -> str:
+    """A distribution's name as package indices compare it.
+
+    Example:
+        >>> normalized("My_Res.Net")
+        'my-res-net'
+    """
+    return re.sub(r"[-_.]+", "-", distribution).lower()
