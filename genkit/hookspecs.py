@@ -54,7 +54,7 @@ def register_components(register: Register) -> None:
 class RegisterTemplate(Protocol):
     """What ``register_templates`` is handed: call it once for each kind."""
 
-    def __call__(self, kind: str, module: str, *, check: str) -> None:
+    def __call__(self, kind: str, module: str) -> None:
         """Offers what a new component of a kind starts from.
 
         Args:
@@ -62,7 +62,6 @@ class RegisterTemplate(Protocol):
             module: A module of the plugin whose source is that start: working code, with a class ``Template`` that
                 recipes would call ``template``. Beside it lies, under the same name, a recipe that uses it:
                 ``backbone.py`` and ``backbone.yaml``. Both words are replaced wherever they stand.
-            check: The check of the kind's contract, ``"module:function"``.
 
         Raises:
             PluginError: Another plugin offers a template of this kind.
@@ -72,7 +71,7 @@ class RegisterTemplate(Protocol):
 
 @hookspec
 def register_templates(register: RegisterTemplate) -> None:
-    """Offers templates of new components: call ``register(kind, "module", check="module:function")``.
+    """Offers templates of new components: call ``register(kind, "package.module")``.
 
     Called when ``genkit new-plugin`` makes a plugin, and at no other time. A plugin that defines a kind shows here what
     a component of it looks like.

@@ -174,6 +174,12 @@ class Registry:
             raise PluginError(f"no plugin or distribution is called {name!r}{closest(name, names)}{self._absent()}")
         return found
 
+    def ask(self, plugin: Plugin, hook: str, **arguments: Any) -> None:
+        """Calls a hook of one plugin and of no other; of one that does not work, none."""
+        asked = self.manager.get_plugin(_key(plugin))
+        others = [other for other in self.manager.get_plugins() if other is not asked]
+        self.manager.subset_hook_caller(hook, others)(**arguments)
+
     def add(self, registration: Registration) -> None:
         """Keeps one component.
 
@@ -270,18 +276,22 @@ def _taken_in(registry: Registry, plugin: Plugin, entry_point: importlib.metadat
         problem = _api_problem(plugin, getattr(module, API_CONSTANT, None))
         if problem.error:
             return problem
-        manager.register(module, name=f"{plugin.distribution}:{plugin.name}")
+        manager.register(module, name=_key(plugin))
         manager.check_pending()
-        others = [other for other in manager.get_plugins() if other is not module]
-        manager.subset_hook_caller("register_components", others)(register=Registrar(registry, plugin))
+        registry.ask(plugin, "register_components", register=Registrar(registry, plugin))
     except (Exception, SystemExit) as error:
         registry.discard(plugin)
-        manager.unregister(name=f"{plugin.distribution}:{plugin.name}")
+        manager.unregister(name=_key(plugin))
         plugin = replace(plugin, location=plugin.location or location(plugin.module))
         # a plugin for another API may fail before it can say so
         problem = _api_problem(plugin, stated(plugin.module, API_CONSTANT) or None)
         return problem if problem.error else replace(plugin, error=_reason(error))
     return plugin
+
+
+def _key(plugin: Plugin) -> str:
+    """What pluggy calls a plugin."""
+    return f"{plugin.distribution}:{plugin.name}"
 
 
 def _api_problem(plugin: Plugin, stated_range: object) -> Plugin:

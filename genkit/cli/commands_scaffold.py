@@ -20,8 +20,6 @@ def new_plugin(
     directory: Annotated[Path, typer.Option("--directory", help="Where the plugin's folder is made.")] = Path("."),
 ) -> None:
     """Makes a plugin of your own: a package with a component of each kind, a recipe, a test and a README."""
-    import warnings
-
     from genkit.registry import installed
     from genkit.scaffold import plan
     from genkit.scaffold.templates import offered
@@ -29,7 +27,7 @@ def new_plugin(
     registry = installed()
     offer = offered(registry)
     for problem in offer.problems:
-        warnings.warn(problem, stacklevel=2)
+        typer.echo(f"warning: {problem}", err=True)
     planned = plan(name, kind or ["backbone"], registry, offer)
     folder = planned.write(directory)
     typer.echo(f"wrote {folder}, a plugin with")

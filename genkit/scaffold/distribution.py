@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genkit.errors import UsageError, closest
+from genkit.errors import PluginError, closest
 from genkit.registry import Registry
 from genkit.scaffold import texts
 from genkit.scaffold.names import Names, check_free, names_of
@@ -55,12 +55,12 @@ class Distribution:
             The folder.
 
         Raises:
-            UsageError: The folder exists, or cannot be written.
+            PluginError: The folder exists, or cannot be written.
             PluginError: A template cannot be read.
         """
         files, folder = self.files(), directory / self.names.distribution
         if folder.exists() or folder.is_symlink():
-            raise UsageError(f"{folder} exists: choose another name or another --directory")
+            raise PluginError(f"{folder} exists: choose another name or another --directory")
         try:
             with tempfile.TemporaryDirectory(prefix=".", dir=directory) as unfinished:
                 whole = Path(unfinished, folder.name)
@@ -69,7 +69,7 @@ class Distribution:
                     (whole / path).write_text(text, encoding="utf-8")
                 whole.rename(folder)
         except OSError as error:
-            raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from error
+            raise PluginError(f"{folder} cannot be written: {error.strerror or error}") from error
         return folder
 
 
@@ -83,18 +83,18 @@ def plan(name: str, kinds: Sequence[str], registry: Registry, offer: Offer) -> D
         offer: The templates that there are.
 
     Raises:
-        UsageError: A name or a kind cannot be served.
+        PluginError: A name or a kind cannot be served.
     """
     names = names_of(name)
     templates = [_template(kind, registry, offer) for kind in kinds]
     for kind in kinds:
         if kinds.count(kind) > 1:
-            raise UsageError(f"kind {kind!r} is given {kinds.count(kind)} times: a plugin begins with one of a kind")
+            raise PluginError(f"kind {kind!r} is given {kinds.count(kind)} times: a plugin begins with one of a kind")
     check_free(names, list(kinds), registry)
     parts = tuple(_part(names, template, alone=len(kinds) == 1) for template in templates)
     for part in parts:
         if part.cls in part.template.words():
-            raise UsageError(f"name {name!r}: its class {part.cls!r} would hide what it is made of; choose another")
+            raise PluginError(f"name {name!r}: its class {part.cls!r} would hide what it is made of; choose another")
     return Distribution(names, parts)
 
 
@@ -104,9 +104,9 @@ def _template(kind: str, registry: Registry, offer: Offer) -> Template:
     there = f"; there are templates for {', '.join(sorted(offer.templates)) or 'no kind'}"
     if kind not in registry.kinds():
         hint = closest(kind, [*registry.kinds(), *offer.templates]).partition(" (allowed")[0]
-        raise UsageError(f"no kind {kind!r}{hint}{there}")
+        raise PluginError(f"no kind {kind!r}{hint}{there}")
     makers = sorted({f"{r.plugin.name!r} of {r.plugin.distribution}" for r in registry.components(kind)})
-    raise UsageError(f"kind {kind!r}, of plugin {', '.join(makers)}, has no template{there}")
+    raise PluginError(f"kind {kind!r}, of plugin {', '.join(makers)}, has no template{there}")
 
 
 def _part(names: Names, template: Template, *, alone: bool) -> Part:

@@ -9,9 +9,11 @@ import re
 import sys
 from dataclasses import dataclass
 
-from genkit.errors import UsageError
+from genkit.errors import PluginError
+from genkit.plugin import same_distribution
 from genkit.registry import Registry
 
+ANOTHER = "choose another name"
 FOLDERS = frozenset({"recipes", "tests"})  # that every new distribution has beside its module
 
 
@@ -34,14 +36,14 @@ def names_of(distribution: str) -> Names:
     """Derives all names from the distribution's.
 
     Raises:
-        UsageError: It is no name of a distribution, or Python could not import a module of its name.
+        PluginError: It is no name of a distribution, or Python could not import a module of its name.
 
     Example:
         >>> names_of("my-resnet")
         Names(distribution='my-resnet', module='my_resnet', cls='MyResnet')
     """
     if not re.fullmatch(r"[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9]", distribution):
-        raise UsageError(
+        raise PluginError(
             f"name {distribution!r}: no distribution can be called so; letters, digits and single hyphens are wanted, "
             "such as my-resnet"
         )
@@ -49,7 +51,7 @@ def names_of(distribution: str) -> Names:
     names = Names(distribution, "_".join(words).lower(), "".join(word[0].upper() + word[1:] for word in words))
     problem = _module_problem(names)
     if problem:
-        raise UsageError(f"name {distribution!r}: its module would be {names.module!r}, which {problem}")
+        raise PluginError(f"name {distribution!r}: its module would be {names.module!r}, which {problem}")
     return names
 
 
@@ -74,46 +76,28 @@ def check_free(names: Names, kinds: list[str], registry: Registry) -> None:
         registry: What is installed.
 
     Raises:
-        UsageError: One is taken; the message names who has it.
+        PluginError: One is taken; the message names who has it.
     """
-    problem = _taken_component(names, kinds, registry) or _taken_plugin(names, registry) or _taken_here(names)
-    if problem:
-        raise UsageError(f"name {names.distribution!r}: {problem}; choose another")
-
-
-def _taken_component(names: Names, kinds: list[str], registry: Registry) -> str:
     for kind in kinds:
         for other in registry.components(kind):
             if other.name == names.module:
-                return f"{other.label} is there already"
-    return ""
-
-
-def _taken_plugin(names: Names, registry: Registry) -> str:
-    for plugin in registry.plugins:
+                raise other.plugin.fault(f"has a {kind} {other.name!r} ({other.target}) already", ANOTHER)
+    for plugin in (*registry.plugins, *registry.left_out):
         if plugin.name == names.module:
-            return f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version} is there already"
-    return ""
+            raise plugin.fault("is called so already", ANOTHER)
+    _check_free_here(names)
 
 
-def _taken_here(names: Names) -> str:
-    """Whether a distribution or a module of that name is installed, of genkit or not."""
+def _check_free_here(names: Names) -> None:
+    """Refuses the name of a distribution or a module that is installed, of genkit or not."""
     for distribution in importlib.metadata.distributions():
         name = str(distribution.metadata["Name"] or "")
-        if normalized(name) == normalized(names.distribution):
-            return f"distribution {name} {distribution.version} is installed"
+        if same_distribution(name, names.distribution):
+            found = f"distribution {name} {distribution.version} is installed"
+            raise PluginError(found, distribution=name, version=distribution.version, remedy=ANOTHER)
     spec = importlib.util.find_spec(names.module)
-    if spec is None:
-        return ""
-    where = spec.origin or ", ".join(spec.submodule_search_locations or ())
-    return f"module {names.module!r} can be imported already, from {where}"
-
-
-def normalized(distribution: str) -> str:
-    """A distribution's name as package indices compare it.
-
-    Example:
-        >>> normalized("My_Res.Net")
-        'my-res-net'
-    """
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+    if spec is not None:
+        file = spec.origin or ", ".join(spec.submodule_search_locations or ())
+        raise PluginError(
+            f"module {names.module!r} can be imported already, from {file}", file=file, remedy=ANOTHER
+        )

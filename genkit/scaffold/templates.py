@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.resources
 import io
 import re
 import tokenize
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from genkit.errors import PluginError
+from genkit.plugin import Plugin
 from genkit.registry import Registry
 
 CLASS = "Template"
@@ -22,14 +25,28 @@ class Template:
     Attributes:
         kind: The kind's name.
         module: The module whose source it is; its recipe lies beside it.
-        check: The check of the kind's contract, ``module:function``.
-        owner: The plugin that offers it, as messages name it.
+        owner: The plugin that offers it.
     """
 
     kind: str
     module: str
-    check: str
-    owner: str
+    owner: Plugin
+
+    @cached_property
+    def check(self) -> str:
+        """The check of the kind's contract, ``module:function``, as the kind names it.
+
+        Raises:
+            PluginError: The template cannot be imported, or its kind names no check.
+        """
+        self._read(".py")
+        try:
+            check = getattr(importlib.import_module(self.module), CLASS).check
+        except Exception as error:
+            raise self._fault(f"cannot be imported: {type(error).__name__}: {error}") from error
+        if not check:
+            raise self._fault('is of a kind that names no check: class Kind(Component, kind="...", check="...")')
+        return check
 
     def component(self, name: str, cls: str) -> str:
         """The source of a component with the given name in recipes, and class.
@@ -39,7 +56,7 @@ class Template:
         """
         source = self._read(".py")
         if not re.search(rf"^class {CLASS}\(", source, re.MULTILINE):
-            raise PluginError(f"{self._label}: there is no class {CLASS} in it")
+            raise self._fault(f"has no class {CLASS}")
         return renamed(source, name, cls)
 
     def recipe(self, name: str, cls: str) -> str:
@@ -55,16 +72,15 @@ class Template:
         tokens = tokenize.generate_tokens(io.StringIO(self._read(".py")).readline)
         return {token.string for token in tokens if token.type == tokenize.NAME}
 
-    @property
-    def _label(self) -> str:
-        return f"{self.owner}: the template of kind {self.kind!r} ({self.module})"
+    def _fault(self, message: str) -> PluginError:
+        return self.owner.fault(f"offers a template of kind {self.kind!r} ({self.module}) that {message}")
 
     def _read(self, suffix: str) -> str:
         package, _, stem = self.module.rpartition(".")
         try:
             return importlib.resources.files(package).joinpath(stem + suffix).read_text(encoding="utf-8")
         except (OSError, ValueError, ImportError, TypeError) as error:
-            raise PluginError(f"{self._label}: {stem}{suffix} cannot be read: {error}") from error
+            raise self._fault(f"cannot be read: {stem}{suffix}: {error}") from error
 
 
 def renamed(text: str, name: str, cls: str) -> str:
@@ -83,11 +99,11 @@ class Offer:
 
     Attributes:
         templates: By kind.
-        problems: What plugins offered in vain, one sentence each.
+        problems: What plugins offered in vain.
     """
 
     templates: dict[str, Template] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    problems: list[PluginError] = field(default_factory=list)
 
     def add(self, template: Template) -> None:
         """Adds a template.
@@ -97,11 +113,10 @@ class Offer:
         """
         other = self.templates.get(template.kind)
         if other is not None:
-            raise PluginError(f"there is a template of kind {template.kind!r} already, from {other.owner}")
-        if not (re.fullmatch(r"\w+(\.\w+)+", template.module) and re.fullmatch(r"[\w.]+:\w+", template.check)):
+            raise PluginError(f"{other.owner.label} offers a template of kind {template.kind!r} already")
+        if not re.fullmatch(r"\w+(\.\w+)+", template.module):
             raise PluginError(
-                f"template of kind {template.kind!r}: a module within a package and a check 'module:function' are "
-                f"wanted, {template.module!r} and {template.check!r} given"
+                f"template of kind {template.kind!r}: a module within a package is wanted, {template.module!r} given"
             )
         self.templates[template.kind] = template
 
@@ -109,16 +124,13 @@ class Offer:
 def offered(registry: Registry) -> Offer:
     """Asks every plugin for its templates, each apart: one that fails takes nobody else's away."""
     offer = Offer()
-    manager = registry.manager
-    for label, plugin in manager.list_name_plugin():
-        others = [other for other in manager.get_plugins() if other is not plugin]
-        owner = "plugin {1!r} of {0}".format(*label.split(":", 1)) if ":" in label else f"plugin {label!r}"
+    for plugin in registry.plugins:
 
-        def register(kind: str, module: str, *, check: str, owner: str = owner) -> None:
-            offer.add(Template(kind, module, check, owner))
+        def register(kind: str, module: str, owner: Plugin = plugin) -> None:
+            offer.add(Template(kind, module, owner))
 
         try:
-            manager.subset_hook_caller("register_templates", others)(register=register)
+            registry.ask(plugin, "register_templates", register=register)
         except (Exception, SystemExit) as error:
-            offer.problems.append(f"{owner}: register_templates: {type(error).__name__}: {error}")
+            offer.problems.append(plugin.fault(f"offers templates in vain: {type(error).__name__}: {error}"))
     return offer

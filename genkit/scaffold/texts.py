@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from genkit.plugin import API_CONSTANT, PLUGIN_API
 from genkit.registry import GROUP, OWN_DISTRIBUTION
 from genkit.scaffold.names import Names
 from genkit.scaffold.templates import Template
 
 WIDTH = 120
-API = ">=1.0,<2"  # the range of plugin APIs that the templates are written for
+API = f">={PLUGIN_API},<{int(PLUGIN_API.partition('.')[0]) + 1}"  # the range that the templates are written for
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Part:
         """Its kind as prose has it, with an article.
 
         Example:
-            >>> Part(Template("adversarial_loss", "", "", ""), "", "", "").words
+            >>> from genkit.plugin import Plugin
+            >>> Part(Template("adversarial_loss", "", Plugin("", "", "", "")), "", "", "").words
             'an adversarial loss'
         """
         article = "an" if self.kind[0] in "aeiou" else "a"
@@ -126,7 +128,7 @@ from genkit import hookimpl
 if TYPE_CHECKING:
     from genkit.hookspecs import Register
 
-GENKIT_API = "{API}"  # the plugin API that this is written for
+{API_CONSTANT} = "{API}"  # the plugin API that this is written for
 
 
 @hookimpl

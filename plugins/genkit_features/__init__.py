@@ -14,8 +14,4 @@ def register_components(register):
 @hookimpl
 def register_templates(register):
     """Offers what new components of this plugin's kinds start from."""
-    register(
-        "feature_extractor",
-        "genkit_features.templates.feature_extractor",
-        check="genkit_features.testing:check_feature_extractor",
-    )
+    register("feature_extractor", "genkit_features.templates.feature_extractor")

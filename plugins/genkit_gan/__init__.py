@@ -39,4 +39,4 @@ def register_components(register):
 def register_templates(register):
     """Offers what new components of this plugin's kinds start from."""
     for kind in ("adversarial_loss", "regularizer"):
-        register(kind, f"genkit_gan.templates.{kind}", check=f"genkit_gan.testing:check_{kind}")
+        register(kind, f"genkit_gan.templates.{kind}")

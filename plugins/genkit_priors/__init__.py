@@ -15,4 +15,4 @@ def register_components(register):
 @hookimpl
 def register_templates(register):
     """Offers what new components of this plugin's kinds start from."""
-    register("prior", "genkit_priors.templates.prior", check="genkit_priors.testing:check_prior")
+    register("prior", "genkit_priors.templates.prior")
