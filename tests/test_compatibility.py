@@ -15,7 +15,10 @@ import toy
 import genkit
 from genkit import Factory
 from genkit.errors import Problem, UsageError
+from genkit.model import lacking
+from genkit.recipe.check import requirements
 from genkit.registry import Plugin, Registrar
+from genkit.testing.common import models_for
 from genkit.testing.compatibility import KINDS, Combination, Compatibility
 from genkit.testing.compatibility_page import NO, YES, Notes, markdown, reason
 
@@ -121,6 +124,15 @@ def test_a_message_that_names_nobody_is_seen(table):
         check_names(Problem("objective", "a model with a latent variable is wanted here"), combination, evaluator)
 
 
+def test_the_contracts_checks_take_no_model_that_withholds_what_is_needed(table):
+    asker = of(table, "evaluator", "bits_per_dim").build
+    asked = requirements(asker)
+    assert any(lacking(model, asked) and not lacking(type(model), asked) for model in table.models.values())
+    tried = [model for _, model in models_for(asker)]
+    assert tried
+    assert not [model for model in tried if lacking(model, asked)]
+
+
 # ---- the page ----------------------------------------------------------------------------------------------------
 
 FOREIGN = """
@@ -192,14 +204,14 @@ def toys():
     return Compatibility({"few bits": {"use": "bits", "train": 32}}, registry=registry, train=TRAIN)
 
 
-def of(toys, kind, **example):
-    return next(choice for choice in toys.choices[kind] if choice.example == example)
+def of(table, kind, name, **example):
+    return next(c for c in table.choices[kind] if c.name == name and c.example == example)
 
 
 def test_a_third_partys_component_is_in_the_table(toys):
     (combination,) = toys.trained
     assert toys.trained[combination] == ()
-    refuses = of(toys, "evaluator", way="refuses")
+    refuses = of(toys, "evaluator", "picky", way="refuses")
     (problem,) = toys.verdict(combination, refuses)
     assert problem.message == "picky: no model would do"
     assert refuses not in toys.evaluators(combination)
@@ -210,7 +222,7 @@ def test_a_third_partys_component_is_in_the_table(toys):
 def test_an_evaluator_that_goes_wrong_is_seen(toys, tmp_path, way, complaint):
     (combination,) = toys.fitting()
     with pytest.raises(AssertionError, match=complaint):
-        toys.try_out(combination, tmp_path, [of(toys, "evaluator", way=way)])
+        toys.try_out(combination, tmp_path, [of(toys, "evaluator", "picky", way=way)])
 
 
 def test_a_trial_takes_two_steps_and_counts_figures(toys, tmp_path):
@@ -222,7 +234,7 @@ def test_a_trial_takes_two_steps_and_counts_figures(toys, tmp_path):
 
 def test_a_fault_is_no_refusal(toys, monkeypatch):
     (combination,) = toys.fitting()
-    broken = of(toys, "evaluator", way="nan")
+    broken = of(toys, "evaluator", "picky", way="nan")
     broken.node["way"] = "broken"
     with pytest.raises(KeyError, match="a fault"):
         toys.ask(combination, broken)

@@ -109,7 +109,7 @@ class _Page:
     def ground(self, ground: str) -> Iterator[list[str]]:
         notes, models = Notes(), self.groups["model"]
         yield [f"## On {ground}"]
-        yield [f"`data: {flow_style(self.table.grounds[ground])}`"]
+        yield [f"`data: {one_line(self.table.grounds[ground])}`"]
         yield ["Which objective trains which model, and the samplers that draw from it then:"]
         header = ["model", *(f"**{group.label}**" for group in self.groups["objective"])]
         rows = [
@@ -186,10 +186,10 @@ def reason(problem: Problem) -> str:
 
 def options(choice: Choice) -> str:
     """The options of an example as a recipe says them."""
-    return flow_style({"use": choice.name, **choice.example})
+    return one_line({"use": choice.name, **choice.example})
 
 
-def flow_style(value: Mapping[str, Any]) -> str:
+def one_line(value: Mapping[str, Any]) -> str:
     """A mapping in one line of YAML."""
     return yaml.safe_dump(to_plain(value), default_flow_style=True, sort_keys=False, width=10_000).strip()
 
