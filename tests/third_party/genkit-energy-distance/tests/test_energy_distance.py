@@ -79,12 +79,12 @@ def test_the_discrepancy_of_two_normals_under_a_gaussian_is_that_in_closed_form(
 def test_the_estimate_is_unbiased_in_the_smallest_batches(kernel: object) -> None:
     """Of two examples and two samples of one distribution it is 0 on average; with the pairs of itself it is not."""
     torch.manual_seed(0)
-    x, y = torch.randn(2, 1500, 2, 2, dtype=torch.float64)
+    x, y = torch.randn(2, 800, 2, 2, dtype=torch.float64)
     found = torch.stack([estimate(kernel, *pair).squared_distance for pair in zip(x, y, strict=True)])
     error = found.std().item() / math.sqrt(len(found))
     assert abs(found.mean().item()) < 4 * error
     biased = found + torch.stack([(kernel(p, p).mean() - among(kernel, p)) * 2 for p in x])
-    assert biased.mean().item() > 8 * error
+    assert biased.mean().item() > 6 * error
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: type(kernel).__name__)
