@@ -7,10 +7,12 @@ genkit's own distribution go into the page, whatever else is installed.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from genkit.plugin import ONLY
 from genkit.registry import GROUP, OWN_DISTRIBUTION, Registry, load_registry
 from genkit.testing.compatibility import Compatibility
 from genkit.testing.compatibility_page import NO, YES, markdown
@@ -74,6 +76,7 @@ def page() -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the page, or compares it."""
+    os.environ[ONLY] = OWN_DISTRIBUTION  # components that look for others like them find genkit's own
     text = page()
     if "--check" in arguments:
         if PAGE.read_text(encoding="utf-8") == text:

@@ -40,7 +40,7 @@ NOUNS = {
         *("GenerativeModel", "Capability", "Encodes", "Decodes", "LatentVariable", "HasLogProb", "LogProb"),
         *("SamplesDifferentiably", "SamplesWithLogProb", "KeepsWatch"),
     ),
-    "Objectives": ("Objective", "Loss", "Turn", "Progress", "Scores", "critics_of"),
+    "Objectives": ("Objective", "Loss", "Turn", "Progress", "MODEL", "Scores", "critics_of"),
     "Samplers": ("Sampler", "Samples"),
     "Evaluators": ("Evaluator", "Subject", "Figure", "Picture", "Note", "image_grid", "bits_per_dim"),
     "Optimizers and schedules": ("Optimizer", "Schedule"),

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         SamplesDifferentiably,
         SamplesWithLogProb,
     )
-    from genkit.objective import Loss, Objective, Progress, Scores, Turn, critics_of
+    from genkit.objective import MODEL, Loss, Objective, Progress, Scores, Turn, critics_of
     from genkit.optimizer import Optimizer, Schedule
     from genkit.picture import Picture, image_grid
     from genkit.recipe import Recipe
@@ -116,7 +116,7 @@ _HOMES = {
         "SamplesDifferentiably",
         "SamplesWithLogProb",
     ),
-    "genkit.objective": ("Loss", "Objective", "Progress", "Scores", "Turn", "critics_of"),
+    "genkit.objective": ("MODEL", "Loss", "Objective", "Progress", "Scores", "Turn", "critics_of"),
     "genkit.optimizer": ("Optimizer", "Schedule"),
     "genkit.picture": ("Picture", "image_grid"),
     "genkit.recipe": ("Recipe",),
