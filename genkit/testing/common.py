@@ -107,10 +107,15 @@ def made_up(spec: DataSpec) -> MadeUp:
     return MadeUpNormal(spec) if spec.levels is None else MadeUp(spec)
 
 
+def views_of(spec: DataSpec) -> Views:
+    """Made-up splits that fit a spec."""
+    dataset = made_up(spec)
+    return {split: Feed(dataset.split(split), CPU) for split in SPLITS}
+
+
 def views_for(model: GenerativeModel) -> Views:
     """Made-up splits that fit a model."""
-    dataset = made_up(model.spec)
-    return {split: Feed(dataset.split(split), CPU) for split in SPLITS}
+    return views_of(model.spec)
 
 
 def models_for(asker: Factory[Any]) -> Iterator[tuple[str, GenerativeModel]]:

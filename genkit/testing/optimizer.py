@@ -45,9 +45,9 @@ def check_optimizer(build: Factory[Optimizer]) -> None:
         made = build()
     for dtype in (torch.float32, torch.float64):
         parameters = _parameters(dtype)
-        with untouched(what), unchanged(_named(parameters), what, "building it changes a parameter"):
-            with nothing_drawn(f"{what}: build"):
-                optimizer = made.build(parameter for parameter in parameters)
+        still = unchanged(_named(parameters), what, "building it changes a parameter")
+        with untouched(what), still, nothing_drawn(f"{what}: build"):
+            optimizer = made.build(parameter for parameter in parameters)
         _check_groups(optimizer, parameters, what)
         _check_steps(made, f"{what} in {dtype}", dtype)
         _check_idle(made, what, dtype)
