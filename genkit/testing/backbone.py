@@ -42,13 +42,12 @@ def check_backbone(build: Factory[Backbone]) -> None:
         what = f"{build.name} from {in_shape} to {out_shape}"
         network = constructed(build, in_shape, out_shape, what=what)
         x = torch.randn(4, *in_shape)
+        other = check_module(network, lambda i=in_shape, o=out_shape: build(i, o), what)
         _check_training(network, x, out_shape, what)
         _check_evaluation(network, x, what)
+        _check_kept(network, other, x, what)
         _check_context(network, x, what)
         _check_output_layer(network, x, what)
-        other = check_module(network, lambda i=in_shape, o=out_shape: build(i, o), what).eval()
-        same = torch.equal(network.eval()(x), other(x))
-        assert same, f"{what}: a checkpoint does not say all that the output depends on; use nn.Buffer"
         check_device(network, lambda moved, inputs: moved(inputs[0]), [x], what)
 
 
@@ -76,6 +75,14 @@ def _check_evaluation(network: Backbone, x: Tensor, what: str) -> None:
         exact = copy.deepcopy(network).double()(x.double())
         assert exact.dtype == torch.float64, f"{what}: float64 in, {exact.dtype} out"
         assert torch.allclose(exact.float(), y, atol=1e-3), f"{what}: float64 and float32 disagree"
+
+
+def _check_kept(network: Backbone, other: Backbone, x: Tensor, what: str) -> None:
+    """Another instance with the same state, running statistics included, computes the same."""
+    other.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        same = torch.equal(network.eval()(x), other.eval()(x))
+    assert same, f"{what}: a checkpoint does not say all that the output depends on; use nn.Buffer"
 
 
 def _check_context(network: Backbone, x: Tensor, what: str) -> None:

@@ -107,7 +107,8 @@ def refused(build: Callable[[], Any]) -> bool:
 def refusal(build: Callable[[], Any]) -> str | None:
     """The reason for which a constructor refuses what it is given; ``None`` if it does not."""
     try:
-        build()
+        with untouched("the constructor"):
+            build()
     except (RecipeError, ValueError) as error:
         reason = str(error)
     else:

@@ -128,8 +128,10 @@ def unchanged(
 
 def equal(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are the same to the bit, not-a-numbers included."""
-    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(_plain(one), _plain(other))
+    alike = one.shape == other.shape and one.dtype == other.dtype and one.layout == other.layout
+    return alike and torch.equal(_plain(one), _plain(other))
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().nan_to_num() if tensor.is_floating_point() else tensor.detach()
+    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+    return dense.nan_to_num() if dense.is_floating_point() else dense

@@ -97,7 +97,7 @@ def _check_turn(objective: Objective, model: GenerativeModel, turn: Turn, what: 
     state = copy.deepcopy(objective.state_dict())
     again = _seeded(turn, batch, 0.5).total.detach()
     objective.load_state_dict(state)  # running statistics may have moved
-    with untouched(what), unchanged({"x": batch.x}, what, "the batch was changed"), _still(objective, model, what):
+    with untouched(what), _still(objective, model, what):
         loss = _seeded(turn, batch, 0.5)
     assert loss.total.shape == (), f"{what}: the loss has shape {tuple(loss.total.shape)}"
     assert torch.isfinite(loss.total), f"{what}: the loss is not finite"
@@ -134,5 +134,6 @@ def _check_elsewhere(objective: Objective, model: GenerativeModel, what: str) ->
 
 
 def _seeded(turn: Turn, batch: Batch, epoch: float) -> Loss:
-    with unseeded(f"the loss of turn {turn.name}"):
+    what = f"the loss of turn {turn.name}"
+    with unseeded(what), unchanged({"x": batch.x}, what, "the batch was changed"):
         return turn.loss(batch, Progress(torch.tensor(epoch * 10), torch.tensor(epoch)))

@@ -56,11 +56,13 @@ def check_bijection(build: Build) -> None:
     """
     cases = list(served(build))
     assert cases, f"{build.name} refuses all shapes: {', '.join(map(str, SHAPES))}"
-    for shape, context_shape in cases:
+    for shape, context_shape in dict(cases).items():  # one context for each shape will do here
         what = f"{build} on {shape}"
         made = constructed(build, shape, context_shape, what=what)
         assert made.in_shape == shape, f"{what}: call super().__init__(shape, context_shape)"
-        with untouched(what):
+        _check_device(build, shape, context_shape)
+    for shape, context_shape in cases:
+        with untouched(f"{build} on {shape}"):
             for check in CHECKS:
                 check(build, shape, context_shape)
 
@@ -179,7 +181,7 @@ def check_independence(build: Build, shape: Shape, context_shape: Shape | None) 
 
 
 def check_state(build: Build, shape: Shape, context_shape: Shape | None) -> None:
-    """A second instance that takes the state from a checkpoint maps alike, and a moved one maps elsewhere."""
+    """A second instance that takes the state from a checkpoint maps alike."""
     bijection, z, context = far_from_start(build, shape, context_shape)
     what = f"{build} on {shape}"
     other = check_module(bijection, lambda: build(shape, context_shape).double(), what)
@@ -187,11 +189,18 @@ def check_state(build: Build, shape: Shape, context_shape: Shape | None) -> None
         same = torch.equal(way(inputs, context)[0], same_way(inputs, context)[0])
         assert same, f"{what}: a state dict does not say all that the map depends on"
 
-    def map_there(moved: Bijection, given: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        there = given[1] if context is not None else None
-        return [way(inputs.to(given[0].device), there) for way, inputs in _ways(moved, given[0], there)]
 
-    check_device(bijection, map_there, [z, *([] if context is None else [context])], what)
+def _check_device(build: Build, shape: Shape, context_shape: Shape | None) -> None:
+    """Moved to another device, it maps there."""
+    bijection, z, context = far_from_start(build, shape, context_shape)
+
+    def map_there(moved: Bijection, given: list[Tensor]) -> tuple[Tensor, Tensor]:
+        x, there = given[0], given[1] if context is not None else None
+        return (moved if moved.one_way == "forward" else moved.inverse)(x, there)
+
+    inputs = torch.rand(BATCH, *shape, dtype=z.dtype) if bijection.one_way == "forward" else z
+    given = [inputs, *([] if context is None else [context])]
+    check_device(bijection, map_there, given, f"{build} on {shape}")
 
 
 CHECKS = (check_log_det, check_inverse, check_gradient_flow, check_independence, check_state)
