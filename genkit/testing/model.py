@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from genkit.testing.component import constructed, contract
 from genkit.testing.keeping import nothing_drawn, seed, unchanged, unseeded, untouched
 from genkit.testing.module import check_device, check_gradients, check_module
 
+C = TypeVar("C", bound=Capability)
 NUM = 5
 #: Data of other sizes and channel counts than those that objectives, samplers and evaluators are tried with.
 MORE_SPECS = {
@@ -73,15 +75,16 @@ def _check_capabilities(model: GenerativeModel, x: Tensor, what: str) -> None:
     for capability, reason in model.withheld.items():
         assert isinstance(model, capability), f"{what}: withholds {capability.__name__}, which its class has not"
         assert reason, f"{what}: withholds {capability.__name__} without a reason"
+    spec = model.spec
     if _can(model, HasLogProb):
-        _check_log_prob(model, x, model.spec, what)
+        _check_log_prob(model, x, spec, what)
     if _can(model, LatentVariable):
         _check_latent_variable(model, x, what)
     if _can(model, Decodes):
-        _check_decodes(model, model.spec, what)
+        _check_decodes(model, spec, what)
+        wanted = (NUM, *model.latent_shape)
         if _can(model, Encodes):
             z = model.encode(x)
-            wanted = (NUM, *model.latent_shape)
             assert z.shape == wanted, f"{what}: encode gives shape {tuple(z.shape)}, and latents have {wanted}"
     if _can(model, SamplesDifferentiably):
         _check_rsample(model, what)
@@ -89,11 +92,12 @@ def _check_capabilities(model: GenerativeModel, x: Tensor, what: str) -> None:
         _check_rsample_with_log_prob(model, what)
 
 
-def _can(model: GenerativeModel, capability: type[Capability]) -> bool:
-    return isinstance(model, capability) and capability not in model.withheld
+def _can(model: object, capability: type[C]) -> TypeGuard[C]:
+    """Whether a model has a capability, and does not withhold it."""
+    return isinstance(model, capability) and capability not in getattr(model, "withheld", {})
 
 
-Compute = Callable[[GenerativeModel], Tensor]
+Compute = Callable[[Any], Tensor]
 
 
 def _computations(model: GenerativeModel, x: Tensor) -> Iterator[tuple[str, Compute]]:
