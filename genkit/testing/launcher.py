@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def end(*_):
     pathlib.Path("ended").touch()
     sys.exit(143)
 signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGINT, end)  # which may take its place
 pathlib.Path("started").touch()
 time.sleep({seconds})
 """
@@ -49,7 +51,7 @@ def check_launcher(build: Factory[Launcher]) -> None:
     with untouched(build.name), unseeded(build.name):
         launcher = build()
     for check in (_check_jobs, _check_closing):
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
             try:
                 check(launcher, Path(place).resolve(), build.name)
             except RecipeError:
@@ -87,5 +89,16 @@ def _check_closing(launcher: Launcher, place: Path, what: str) -> None:
         next(ended)
         running = (place / "started").exists()
     if running:
-        assert (place / "asked").exists(), f"{what}: closed early, it does not ask a job that runs to end with SIGTERM"
-        assert (place / "ended").exists(), f"{what}: closed early, it does not wait for the jobs that it asks to end"
+        waited = (place / "ended").exists()
+        asked = _comes(place / "asked")
+        assert asked, f"{what}: closed early, it does not ask a job that runs to end with SIGTERM"
+        _comes(place / "ended")  # nothing is left behind
+        assert waited, f"{what}: closed early, it does not wait for the jobs that it asks to end"
+
+
+def _comes(path: Path) -> bool:
+    """Whether a file is there within two seconds."""
+    end = time.monotonic() + 2
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return path.exists()

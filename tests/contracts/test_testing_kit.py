@@ -351,9 +351,7 @@ class NoTensor(Same):
 class Sparse(Same):
     """Has a tensor in its state dict that safetensors cannot hold."""
 
-    def __init__(self, in_shape, out_shape, /):
-        super().__init__(in_shape, out_shape)
-        self.mask = nn.Buffer(torch.eye(3).to_sparse())
+    __init__ = Same.__init__
 
     def get_extra_state(self):
         return torch.eye(3).to_sparse()
@@ -389,7 +387,7 @@ class Renames(Same):
         (HardDevice, "a part stays behind: make tensors where the inputs are"),
         (Forgets, "a checkpoint does not say all that the output depends on"),
         (NoTensor, "_extra_state in the state dict is no tensor"),
-        (Sparse, "does not survive a checkpoint|cannot be written|fails on torch's meta device"),
+        (Sparse, "its state does not survive a checkpoint"),
         (Renames, "its state does not survive a checkpoint"),
     ],
 )
@@ -712,7 +710,7 @@ class Unsaved(Normals):
         (WrongLatents, "encode gives shape"),
         (Withholds, "withholds LatentVariable, which its class has not"),
         (NoReason, "withholds HasLogProb without a reason"),
-        (HardFloat, r"after to\('meta'\) a part stays behind|after double\(\) encode of float64 fails"),
+        (HardFloat, r"after double\(\) encode of float64 fails"),
         (Unsaved, "a checkpoint does not say all that decode depends on"),
     ],
 )
@@ -1553,7 +1551,7 @@ def test_broken_launcher_is_caught(cls, message):
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_launcher_that_does_not_wait_is_caught():
-    caught(testing.check_launcher, Abandons, "it does not (ask|wait)")
+    caught(testing.check_launcher, Abandons, "it does not wait for the jobs that it asks to end")
 
 
 def test_launcher_without_what_it_needs_is_not_checked():
