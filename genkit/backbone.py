@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from genkit.component import Component
 
 
-class Backbone(Component, nn.Module, kind="backbone"):
+class Backbone(Component, nn.Module, kind="backbone", check="genkit.testing:check_backbone"):
     """Abstract network from ``in_shape`` to ``out_shape``: an encoder, a decoder, a generator or a critic.
 
     Implementing a backbone:

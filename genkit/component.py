@@ -22,7 +22,8 @@ class Component(ABC):
     """Abstract base of everything that a recipe can name.
 
     A **kind** is an abstract class made with ``class Likelihood(Component, kind="likelihood")``; its
-    docstring is the contract. A **component** is a final class of some kind.
+    docstring is the contract, and ``check="package.module:function"`` beside ``kind`` names the function that checks
+    it. A **component** is a final class of some kind.
 
     **The constructor is the schema.** What the framework supplies comes positional-only; what a recipe may
     say comes keyword-only, annotated, with its default. No ``*args``, no ``**kwargs``. A constructor
@@ -31,7 +32,8 @@ class Component(ABC):
 
     Attributes:
         kind: The name of the kind, set by the abstract class.
-        check: The check of the kind's contract, ``module:function``, set by the abstract class.
+        check: Where the check of the kind's contract is, ``module:function``, imported when it is first used; empty
+            if the kind has none. The function takes a :class:`Factory` and raises :class:`AssertionError`.
         requires: Capabilities that the model it works on must have; the recipe checker asks for them wherever
             the component stands.
         examples: Options of instances worth testing. What has no default must be in each: the contract tests
@@ -46,9 +48,9 @@ class Component(ABC):
     def __init_subclass__(cls, *, kind: str | None = None, check: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if kind is not None:
-            cls.kind = kind
-        if check is not None:
-            cls.check = check
+            cls.kind, cls.check = kind, check or ""
+        elif check is not None:
+            raise TypeError(f"{cls.__qualname__}: a check belongs to a kind; write it beside kind=...")
 
 
 def kind_class(cls: type[Component]) -> type[Component]:

@@ -108,7 +108,7 @@ class Split:
         return len(self.source)  # pyright: ignore[reportArgumentType]
 
 
-class Dataset(Component, kind="dataset"):
+class Dataset(Component, kind="dataset", check="genkit.testing:check_dataset"):
     """Abstract dataset.
 
     Implementing a dataset:

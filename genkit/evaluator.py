@@ -93,7 +93,7 @@ class Subject:
         return self.data.get("validation", self.data["train"])
 
 
-class Evaluator(Component, kind="evaluator"):
+class Evaluator(Component, kind="evaluator", check="genkit.testing:check_evaluator"):
     """Abstract judge of a model.
 
     Implementing an evaluator:

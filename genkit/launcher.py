@@ -35,7 +35,7 @@ class Job:
             return subprocess.Popen(self.words, cwd=self.directory, stdout=log, stderr=log, **options)
 
 
-class Launcher(Component, kind="launcher"):
+class Launcher(Component, kind="launcher", check="genkit.testing:check_launcher"):
     """Abstract way to carry out the runs of a sweep.
 
     Implementing a launcher: hand each job to whoever schedules, and yield it with its exit code when it has ended, in

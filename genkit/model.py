@@ -17,7 +17,7 @@ from genkit.component import Component
 from genkit.dataset import DataSpec, Shape
 
 
-class GenerativeModel(Component, nn.Module, kind="model"):
+class GenerativeModel(Component, nn.Module, kind="model", check="genkit.testing:check_model"):
     """Abstract model of the distribution that data comes from.
 
     Implementing a model:

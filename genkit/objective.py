@@ -68,7 +68,7 @@ class Turn:
     log_grad_norm: bool = False
 
 
-class Objective(Component, nn.Module, kind="objective"):
+class Objective(Component, nn.Module, kind="objective", check="genkit.testing:check_objective"):
     """Abstract objective: it owns the extra networks that training needs and says who moves.
 
     Implementing an objective:

@@ -11,7 +11,7 @@ from torch import nn
 from genkit.component import Component
 
 
-class Optimizer(Component, kind="optimizer"):
+class Optimizer(Component, kind="optimizer", check="genkit.testing:check_optimizer"):
     """Abstract choice of an optimizer and its constants.
 
     Implementing an optimizer: take the constants keyword-only and build a :class:`torch.optim.Optimizer`
@@ -23,7 +23,7 @@ class Optimizer(Component, kind="optimizer"):
         """The optimizer of these parameters."""
 
 
-class Schedule(Component, kind="schedule"):
+class Schedule(Component, kind="schedule", check="genkit.testing:check_schedule"):
     """Abstract course of the learning rate.
 
     Implementing a schedule: return from :meth:`factor` what the optimizer's learning rate is multiplied by.

@@ -27,7 +27,7 @@ class Samples:
     mean: Tensor | None = None
 
 
-class Sampler(Component, kind="sampler"):
+class Sampler(Component, kind="sampler", check="genkit.testing:check_sampler"):
     """Abstract way of drawing from a trained model.
 
     Implementing a sampler:

@@ -23,8 +23,9 @@ LAYERS = (
     {"recipe"},
     {"engine"},
     {"runs", "bench", "sweep", "scaffold"},
+    {"testing"},
     {"cli"},
-    {"testing", "__main__"},
+    {"__main__"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FAMILIES = {"vae", "gan", "flow", "diffusion", "autoregressive"}

@@ -6,6 +6,7 @@ import sys
 import warnings
 
 from genkit.cli import (  # noqa: F401  (they register themselves)
+    commands_authors,
     commands_bench,
     commands_recipes,
     commands_registry,

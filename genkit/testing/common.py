@@ -1,27 +1,26 @@
-"""What the checks have in common."""
+"""What the checks have in common: small data, and small models of every installed kind."""
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import unittest
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genkit.component import Factory
 from genkit.dataset import Batch, Dataset, DataSpec, HasEnergy, Split, SplitName, Views
 from genkit.engine.assembly import SPLITS
 from genkit.engine.feed import Feed
-from genkit.engine.seeds import random_states
-from genkit.errors import RecipeError
 from genkit.model import GenerativeModel, lacking
 from genkit.recipe.check import requirements, resolve
 from genkit.registry import installed
+from genkit.testing.component import refused
+from genkit.testing.keeping import CPU, seed
 
-CPU = torch.device("cpu")
 SPECS = {
     "binary images": DataSpec((1, 12, 12), levels=2, num_classes=3, protocol="binarized at 0.5"),
     "8-bit colour images": DataSpec((3, 8, 10), levels=256),
@@ -45,16 +44,8 @@ def examples(kind: str, name: str) -> list[Factory[Any]]:
     return [factory(kind, {"use": name, **options}) for options in component.examples]
 
 
-def refused(build: Callable[[], Any]) -> bool:
-    """Whether a constructor refuses what it is given, as the contract says: with ``ValueError`` and a reason."""
-    try:
-        build()
-    except (RecipeError, ValueError) as error:
-        reason = str(error)
-    else:
-        return False
-    assert reason, "a constructor that refuses must say what it serves"
-    return True
+class NotChecked(unittest.SkipTest):
+    """What a check needs is not on this machine, such as a dataset's files; pytest takes it for a skipped test."""
 
 
 def data_like(spec: DataSpec, size: int, seed: int = 0) -> Tensor:
@@ -116,10 +107,15 @@ def made_up(spec: DataSpec) -> MadeUp:
     return MadeUpNormal(spec) if spec.levels is None else MadeUp(spec)
 
 
+def views_of(spec: DataSpec) -> Views:
+    """Made-up splits that fit a spec."""
+    dataset = made_up(spec)
+    return {split: Feed(dataset.split(split), CPU) for split in SPLITS}
+
+
 def views_for(model: GenerativeModel) -> Views:
     """Made-up splits that fit a model."""
-    dataset = made_up(model.spec)
-    return {split: Feed(dataset.split(split), CPU) for split in SPLITS}
+    return views_of(model.spec)
 
 
 def models_for(asker: Factory[Any]) -> Iterator[tuple[str, GenerativeModel]]:
@@ -135,44 +131,12 @@ def models_for(asker: Factory[Any]) -> Iterator[tuple[str, GenerativeModel]]:
 
 def small_model(build: Factory[Any], spec: DataSpec) -> GenerativeModel | None:
     """A model for a spec, a little way from its start, where gradients may vanish; ``None`` if it refuses it."""
-    torch.manual_seed(0)
+    seed()
     if refused(lambda: build(spec)):
         return None
+    seed()
     model = build(spec)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     return model
-
-
-def same_random_states(before: Mapping[str, Tensor]) -> bool:
-    """Whether the global generators are where they were."""
-    after = random_states(CPU)
-    return all(torch.equal(before[name].nan_to_num(), after[name].nan_to_num()) for name in before)
-
-
-def check_gradients(
-    module: nn.Module, parameters: Iterable[nn.Parameter], what: str, *, each_moves: bool = True
-) -> None:
-    """Every parameter has a finite gradient, and each of them, or at least one, a gradient that is not zero."""
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
-    moves: list[bool] = []
-    for parameter in parameters:
-        name = names.get(id(parameter), "a parameter")
-        assert parameter.grad is not None, f"{what}: no gradient reaches {name}"
-        assert torch.isfinite(parameter.grad).all(), f"{what}: the gradient of {name} is not finite"
-        moves.append(bool(parameter.grad.abs().sum() > 0))
-        assert moves[-1] or not each_moves, f"{what}: the gradient of {name} is zero"
-    assert any(moves), f"{what}: all gradients are zero"
-
-
-def check_state_round_trip(module: nn.Module, rebuild: Callable[[], nn.Module], what: str) -> None:
-    """A second instance takes the state of the first, and the state is tensors only."""
-    state = module.state_dict()
-    for name, value in state.items():
-        assert isinstance(value, Tensor), f"{what}: {name} in the state dict is no tensor, so no checkpoint can hold it"
-    other = rebuild()
-    other.load_state_dict(state, strict=True)
-    for name, value in other.state_dict().items():
-        assert torch.equal(value, state[name]), f"{what}: {name} does not survive a state dict"
-    copy.deepcopy(module)

@@ -6,38 +6,89 @@ import torch
 from torch import Tensor
 
 from genkit.component import Factory
-from genkit.dataset import Batch, Dataset, DataSpec, SplitName
+from genkit.dataset import Batch, Dataset, DataSpec, HasEnergy, HasModes, Split, SplitName
 from genkit.engine.feed import Feed
-from genkit.testing.common import CPU
+from genkit.errors import DataError
+from genkit.testing.common import NotChecked
+from genkit.testing.component import contract
+from genkit.testing.keeping import CPU, seed, unchanged, unseeded, untouched
 
 NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
+@contract
 def check_dataset(build: Factory[Dataset]) -> None:
     """Checks a dataset whose files are there.
 
-    The spec tells the truth, the same options give the same splits, values lie in the spec's range and on its
-    levels, labels below the number of classes.
+    The spec tells the truth, the same options give the same splits whatever the global seed, values lie in the spec's
+    range and on its levels, labels below the number of classes, the stored examples and torch's settings stay as they
+    are; energies and modes, where it has them, are what they say.
+
+    Raises:
+        AssertionError: It breaks the contract; the message says where, and what is asked for.
+        NotChecked: Its files are not there.
     """
-    dataset, other = build(), build()
-    spec = dataset.spec
-    assert dataset.split("train") is not None, f"{build.name}: there is no training data"
+    what = build.name
+    try:
+        with untouched(what), unseeded(what):
+            dataset = build()
+            first = {name: dataset.split(name) for name in NAMES}
+        seed(1)  # no other data under another seed
+        other = build()
+        second = {name: other.split(name) for name in NAMES}
+    except DataError as error:
+        raise NotChecked(str(error)) from error
+    _check_spec(dataset.spec, what)
+    assert first["train"] is not None, f"{what}: there is no training data"
     for name in NAMES:
-        split, again = dataset.split(name), other.split(name)
-        assert (split is None) == (again is None), f"{build.name}: split {name} comes and goes"
-        if split is None or again is None:
-            continue
-        first, second = Feed(split, CPU), Feed(again, CPU)
-        assert len(first) == len(second) > 0, f"{build.name}: split {name} has {len(first)} and {len(second)} examples"
+        split, again = first[name], second[name]
+        assert (split is None) == (again is None), f"{what}: split {name} comes and goes"
+        if split is not None and again is not None:
+            _check_split(split, again, dataset.spec, what, name)
+    x = _first(Feed(first["train"], CPU)).x
+    if isinstance(dataset, HasEnergy):
+        _check_energy(dataset, x, what)
+    if isinstance(dataset, HasModes):
+        _check_modes(dataset, dataset.spec, what)
+
+
+def _check_spec(spec: DataSpec, what: str) -> None:
+    sound = len(spec.shape) in (1, 3) and all(size > 0 for size in spec.shape)
+    assert sound, f"{what}: the spec's shape is {spec.shape}; (C, H, W) or (D,) is wanted, each at least 1"
+    assert spec.levels is None or spec.levels >= 2, f"{what}: {spec.levels} levels; 2 at least, or None for continuous"
+    assert spec.num_classes is None or spec.num_classes >= 1, f"{what}: {spec.num_classes} classes; None for no labels"
+
+
+def _check_split(split: Split, again: Split, spec: DataSpec, what: str, name: str) -> None:
+    first, second = Feed(split, CPU), Feed(again, CPU)
+    assert len(first) == len(second) > 0, f"{what}: split {name} has {len(first)} and {len(second)} examples"
+    stored = {"source": split.source[:16]} if isinstance(split.source, Tensor) else {}
+    with untouched(what), unchanged(stored, what, f"reading split {name} changes the stored examples"):
         batch, same = _first(first), _first(second)
-        assert torch.equal(batch.x, same.x), f"{build.name}: split {name} is not the same the second time"
-        _check_values(batch.x, spec, f"{build.name}, {name}")
-        _check_labels(batch.labels, spec, f"{build.name}, {name}")
+    assert torch.equal(batch.x, same.x), f"{what}: split {name} is not the same the second time"
+    _check_values(batch.x, spec, f"{what}, {name}")
+    _check_labels(batch.labels, spec, f"{what}, {name}")
+
+
+def _check_energy(dataset: HasEnergy, x: Tensor, what: str) -> None:
+    x = x.clone().requires_grad_()
+    energy = dataset.energy(x)
+    assert energy.shape == (len(x),), f"{what}: energies have shape {tuple(energy.shape)}, not (B,)"
+    assert torch.isfinite(energy).all(), f"{what}: the energy of its own data is not finite"
+    if energy.requires_grad:  # it may be flat
+        energy.sum().backward()
+
+
+def _check_modes(dataset: HasModes, spec: DataSpec, what: str) -> None:
+    centres = dataset.centres
+    assert centres.shape[1:] == (spec.num_dims,), f"{what}: centres have shape {tuple(centres.shape)}, not (K, D)"
+    assert spec.num_classes == len(centres), f"{what}: {len(centres)} modes, and {spec.num_classes} classes in the spec"
+    assert dataset.std > 0, f"{what}: the modes' standard deviation is {dataset.std}"
 
 
 def _first(feed: Feed) -> Batch:
-    torch.manual_seed(5)
-    return next(feed.batches(min(16, len(feed))))
+    with unseeded("preparing a batch", 5):
+        return next(feed.batches(min(16, len(feed))))
 
 
 def _check_values(x: Tensor, spec: DataSpec, what: str) -> None:

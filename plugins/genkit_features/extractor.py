@@ -10,7 +10,7 @@ from torch import Tensor
 from genkit import Component, DataSpec, DataView, spread
 
 
-class FeatureExtractor(Component, kind="feature_extractor"):
+class FeatureExtractor(Component, kind="feature_extractor", check="genkit_features.testing:check_feature_extractor"):
     """Abstract map from examples to vectors, in which distances mean more than between pixels.
 
     Implementing an extractor:

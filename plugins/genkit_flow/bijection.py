@@ -14,7 +14,7 @@ from genkit import Component, Shape
 Way = Literal["forward", "inverse"]
 
 
-class Bijection(Component, nn.Module, kind="bijection"):
+class Bijection(Component, nn.Module, kind="bijection", check="genkit_flow.testing:check_bijection"):
     r"""Abstract bijection :math:`f` from data to latents, differentiable both ways.
 
     .. math:: z = f(x), \qquad \log p(x) = \log p(z) + \log \left| \det \frac{\partial f}{\partial x} \right|

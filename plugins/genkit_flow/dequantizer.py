@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genkit import Component, DataSpec
 
 
-class Dequantizer(Component, nn.Module, kind="dequantizer"):
+class Dequantizer(Component, nn.Module, kind="dequantizer", check="genkit_flow.testing:check_dequantizer"):
     r"""Abstract dequantizer: it fills the cell of each discrete value with noise :math:`u \in [0, 1)^D`.
 
     A value of level :math:`i` of :math:`L` becomes :math:`y = (i + u) / L`, and the density of :math:`y` bounds the

@@ -1,4 +1,4 @@
-"""The contract of bijections: what each must keep, whoever wrote it.
+"""The contracts of bijections and dequantizers: what each must keep, whoever wrote it.
 
 Example:
     .. code-block:: python
@@ -17,9 +17,24 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from genkit import Factory, Shape
-from genkit.testing.common import check_gradients, check_state_round_trip, refused
+from genkit import DataSpec, Factory, Shape
+from genkit.testing import (
+    check_device,
+    check_gradients,
+    check_module,
+    constructed,
+    contract,
+    data_like,
+    nothing_drawn,
+    refused,
+    seed,
+    unchanged,
+    unseeded,
+    untouched,
+)
+from genkit.testing.common import SPECS
 from genkit_flow.bijection import Bijection
+from genkit_flow.dequantizer import Dequantizer
 
 SHAPES: tuple[Shape, ...] = ((2,), (5,), (6,), (2, 4, 4), (1, 4, 6))
 CONTEXTS: tuple[Shape | None, ...] = (None, (3,), (2, 4, 4))
@@ -28,20 +43,28 @@ Build = Factory[Bijection]
 Way = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
+@contract
 def check_bijection(build: Build) -> None:
     """Checks a bijection on vectors and images, with and without a context, wherever it serves them.
 
     At random parameters: log-determinants are those of autograd's Jacobian, one way undoes the other, gradients reach
-    every parameter, examples do not touch each other, inputs stay as they are, the state survives a checkpoint.
+    every parameter, examples do not touch each other, inputs stay as they are, nothing is drawn, another device is
+    served, modes reach all, and a checkpoint says all that the map depends on. Construction follows the global seed.
 
     Raises:
-        AssertionError: It breaks the contract; the message says where.
+        AssertionError: It breaks the contract; the message says where, and what is asked for.
     """
     cases = list(served(build))
     assert cases, f"{build.name} refuses all shapes: {', '.join(map(str, SHAPES))}"
+    for shape, context_shape in dict(cases).items():  # one context for each shape will do here
+        what = f"{build} on {shape}"
+        made = constructed(build, shape, context_shape, what=what)
+        assert made.in_shape == shape, f"{what}: call super().__init__(shape, context_shape)"
+        _check_device(build, shape, context_shape)
     for shape, context_shape in cases:
-        for check in CHECKS:
-            check(build, shape, context_shape)
+        with untouched(f"{build} on {shape}"):
+            for check in CHECKS:
+                check(build, shape, context_shape)
 
 
 def served(build: Build) -> Iterator[tuple[Shape, Shape | None]]:
@@ -56,7 +79,7 @@ def far_from_start(
     build: Build, shape: Shape, context_shape: Shape | None, dtype: torch.dtype = torch.float64
 ) -> tuple[Bijection, Tensor, Tensor | None]:
     """A bijection with random parameters, latents for it, and a context."""
-    torch.manual_seed(0)
+    seed()
     bijection = build(shape, context_shape).to(dtype)
     with torch.no_grad():
         for parameter in bijection.parameters():
@@ -142,29 +165,136 @@ def check_gradient_flow(build: Build, shape: Shape, context_shape: Shape | None)
 
 
 def check_independence(build: Build, shape: Shape, context_shape: Shape | None) -> None:
-    """Examples do not touch each other, and the caller's tensor stays as it is."""
+    """Examples do not touch each other, nothing is drawn, and the caller's tensors stay as they are."""
     bijection, z, context = far_from_start(build, shape, context_shape)
+    what = f"{build} on {shape}"
+    given = {} if context is None else {"context": context}
     for way, inputs in _ways(bijection, z, context):
-        before = inputs.clone()
-        whole, log_det = way(inputs, context)
-        assert torch.equal(inputs, before), f"{build} on {shape}: the caller's tensor was changed"
+        with unchanged({"input": inputs, **given}, what), nothing_drawn(what):
+            whole, log_det = way(inputs, context)
         for index in (0, BATCH - 1):
             alone, own = way(inputs[index : index + 1], _one(context, index))
             same = torch.allclose(alone[0], whole[index], atol=1e-10) and torch.allclose(
                 own[0], log_det[index], atol=1e-10
             )
-            assert same, f"{build} on {shape}: an example depends on the others of its batch"
+            assert same, f"{what}: an example depends on the others of its batch"
 
 
 def check_state(build: Build, shape: Shape, context_shape: Shape | None) -> None:
-    """A second instance that takes the state maps alike."""
+    """A second instance that takes the state from a checkpoint maps alike."""
     bijection, z, context = far_from_start(build, shape, context_shape)
-    check_state_round_trip(bijection, lambda: build(shape, context_shape).double(), f"{build} on {shape}")
-    other = build(shape, context_shape).double()
-    other.load_state_dict(bijection.state_dict())
+    what = f"{build} on {shape}"
+    other = check_module(bijection, lambda: build(shape, context_shape).double(), what)
     for (way, inputs), (same_way, _) in zip(_ways(bijection, z, context), _ways(other, z, context), strict=True):
         same = torch.equal(way(inputs, context)[0], same_way(inputs, context)[0])
-        assert same, f"{build} on {shape}: a state dict does not say all that the map depends on"
+        assert same, f"{what}: a state dict does not say all that the map depends on"
+
+
+def _check_device(build: Build, shape: Shape, context_shape: Shape | None) -> None:
+    """Moved to another device, it maps there."""
+    bijection, z, context = far_from_start(build, shape, context_shape)
+
+    def map_there(moved: Bijection, given: list[Tensor]) -> tuple[Tensor, Tensor]:
+        x, there = given[0], given[1] if context is not None else None
+        return (moved if moved.one_way == "forward" else moved.inverse)(x, there)
+
+    inputs = torch.rand(BATCH, *shape, dtype=z.dtype) if bijection.one_way == "forward" else z
+    given = [inputs, *([] if context is None else [context])]
+    check_device(bijection, map_there, given, f"{build} on {shape}")
 
 
 CHECKS = (check_log_det, check_inverse, check_gradient_flow, check_independence, check_state)
+
+
+# ---- dequantizers ------------------------------------------------------------------------------------------------
+
+SMALL = {
+    "small images of four levels": DataSpec((1, 2, 2), levels=4),
+    "vectors of five levels": DataSpec((3,), levels=5),
+}
+MANY = 20_000
+
+
+@contract
+def check_dequantizer(build: Factory[Dequantizer]) -> None:
+    r"""Checks a dequantizer on every kind of data that it serves; it must serve one.
+
+    Values stay in the cells of their levels and come back from them, and from their centres; noise follows the global
+    seed and has a density that belongs to it: on small data the mean of :math:`1 / q(u \mid x)` is the volume of the
+    noise, 1. Gradients reach every parameter; what changes the data says so in its label. The caller's tensors stay as
+    they are; modes, another device, a checkpoint.
+
+    Raises:
+        AssertionError: It breaks the contract; the message says where, and what is asked for.
+    """
+    specs = {**SPECS, **SMALL}
+    names = [name for name, spec in specs.items() if not refused(lambda spec=spec: build(spec))]
+    assert names, f"{build.name} refuses all of: {', '.join(specs)}"
+    for name in names:
+        spec, what = specs[name], f"{build.name} on {name}"
+        dequantizer = constructed(build, spec, what=what)
+        assert dequantizer.spec == spec, f"{what}: call super().__init__(spec)"
+        with torch.no_grad():  # away from the start, where noise is often uniform
+            for parameter in dequantizer.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        x = data_like(spec, BATCH)
+        with untouched(what):
+            _check_cells(dequantizer, x, what)
+            _check_noise(dequantizer, x, what)
+        if name in SMALL:
+            _check_volume(dequantizer, spec, what)
+        other = check_module(dequantizer, lambda spec=spec: build(spec), what)
+        same = torch.equal(_dequantized(dequantizer, x)[1], _dequantized(other, x)[1])
+        assert same, f"{what}: a checkpoint does not say all that the noise depends on"
+        check_device(dequantizer, lambda moved, given: moved.quantize(moved.dequantize(given[0])[0]), [x], what)
+
+
+def _dequantized(dequantizer: Dequantizer, x: Tensor, number: int = 1) -> tuple[Tensor, Tensor]:
+    with unseeded("dequantize", number):
+        return dequantizer.dequantize(x)
+
+
+def _check_cells(dequantizer: Dequantizer, x: Tensor, what: str) -> None:
+    with unchanged({"x": x}, what):
+        y, bound = _dequantized(dequantizer, x)
+    assert y.shape == x.shape, f"{what}: y has shape {tuple(y.shape)}, not {tuple(x.shape)}"
+    assert bound.shape == (len(x),), f"{what}: the second result has shape {tuple(bound.shape)}, not (B,)"
+    assert torch.isfinite(y).all(), f"{what}: y is not finite"
+    assert torch.isfinite(bound).all(), f"{what}: the second result, a log-density, is not finite"
+    changes = not torch.equal(y, x)
+    label = dequantizer.label
+    assert label or not changes, f"{what}: it changes the data, and its label, part of a likelihood's tag, is empty"
+    assert changes or not label, f"{what}: it changes nothing, and its label {label!r} would say otherwise"
+    if dequantizer.spec.levels is not None:
+        low, levels = (x * (dequantizer.spec.levels - 1)).round(), dequantizer.spec.levels
+        within = (y * levels >= low - 1e-4) & (y * levels < low + 1 + 1e-4)
+        assert within.all(), f"{what}: a value leaves the cell of its level, [i / L, (i + 1) / L)"
+    for name, value in (("y", y), ("the centre of its cell", dequantizer.centre(x))):
+        back = dequantizer.quantize(value)
+        assert torch.allclose(back, x, atol=1e-5), f"{what}: quantize does not give a value back from {name}"
+
+
+def _check_noise(dequantizer: Dequantizer, x: Tensor, what: str) -> None:
+    dequantizer.zero_grad(set_to_none=True)
+    (first, bound), (again, same), (other, _) = (_dequantized(dequantizer, x, number) for number in (1, 1, 2))
+    follows = torch.equal(first, again) and torch.equal(bound, same)
+    assert follows, f"{what}: noise does not follow the global seed"
+    if dequantizer.label:
+        stays = torch.equal(first, other)
+        assert not stays, f"{what}: another seed gives the same noise; draw with torch's global generator"
+    trained = [parameter for parameter in dequantizer.parameters() if parameter.requires_grad]
+    if trained:
+        (first.square().sum() + bound.sum()).backward()
+        check_gradients(dequantizer, trained, what)
+
+
+def _check_volume(dequantizer: Dequantizer, spec: DataSpec, what: str) -> None:
+    r"""With noise from :math:`q`, the mean of :math:`1 / q` is the volume that the noise fills."""
+    x = data_like(spec, 1).expand(MANY, *spec.shape)
+    with torch.no_grad():
+        _, bound = _dequantized(dequantizer, x)
+    inverse = (bound.double() + (dequantizer.log_cells if spec.levels else 0.0)).exp()
+    mean, error = inverse.mean().item(), 5 * inverse.std().item() / MANY**0.5 + 1e-3
+    assert abs(mean - 1) < error, (
+        f"{what}: -D log L - log q(u|x) is not that of its noise: 1 / q has the mean {mean:.4g}, and the volume is 1"
+    )

@@ -10,7 +10,7 @@ from torch import Tensor
 from genkit import Component
 
 
-class AdversarialLoss(Component, kind="adversarial_loss"):
+class AdversarialLoss(Component, kind="adversarial_loss", check="genkit_gan.testing:check_adversarial_loss"):
     r"""Abstract loss of the game between a critic :math:`D` and a model that draws samples.
 
     Implementing a loss:

@@ -36,7 +36,7 @@ class Scored:
         return gradient.reshape(len(self.scores), -1).square().sum(1)
 
 
-class Regularizer(Component, kind="regularizer"):
+class Regularizer(Component, kind="regularizer", check="genkit_gan.testing:check_regularizer"):
     """Abstract part of an adversarial game beside its loss; any number of different ones at once.
 
     Implementing a regularizer: inherit the class of the place where it acts, one of :class:`CriticPenalty`,

@@ -12,7 +12,7 @@ from torch.distributions import Uniform as UniformDistribution
 from genkit import Component, Shape
 
 
-class Prior(Component, nn.Module, kind="prior"):
+class Prior(Component, nn.Module, kind="prior", check="genkit_priors.testing:check_prior"):
     r"""Abstract prior :math:`p(z)` of a model with latents.
 
     Implementing a prior:

@@ -13,7 +13,7 @@ from genkit.model import Measure
 from genkit.registry import installed
 
 
-class Likelihood(Component, nn.Module, kind="likelihood"):
+class Likelihood(Component, nn.Module, kind="likelihood", check="genkit_vae.testing:check_likelihood"):
     r"""Abstract likelihood :math:`p(x \mid z)`, made from a decoder's output.
 
     Implementing a likelihood:

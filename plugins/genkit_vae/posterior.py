@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent, Normal
 from genkit import Component, Shape
 
 
-class Posterior(Component, nn.Module, kind="posterior"):
+class Posterior(Component, nn.Module, kind="posterior", check="genkit_vae.testing:check_posterior"):
     r"""Abstract approximate posterior :math:`q(z \mid x)`, made from an encoder's output.
 
     Implementing a posterior:

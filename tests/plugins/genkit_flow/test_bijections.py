@@ -1,4 +1,4 @@
-"""Every registered bijection keeps the contract; what breaks it is seen."""
+"""What is asked of bijections beyond their contract, and that breaking the contract is seen."""
 
 import math
 
@@ -11,7 +11,7 @@ from genkit.testing import factory
 from genkit.testing.common import examples
 from genkit_flow.bijection import Bijection
 from genkit_flow.bijections.planar import solve
-from genkit_flow.testing import CHECKS, check_bijection, far_from_start, served
+from genkit_flow.testing import check_bijection, far_from_start, served
 
 NAMES = installed().names("bijection")
 CASES = [
@@ -20,12 +20,6 @@ CASES = [
     for number, build in enumerate(examples("bijection", name))
     for shape, context in served(build)
 ]
-
-
-@pytest.mark.parametrize(("build", "shape", "context_shape"), CASES)
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_every_bijection_keeps_the_contract(check, build, shape, context_shape):
-    check(build, shape, context_shape)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,21 +96,37 @@ class Scaled(Bijection):
 
 
 class WrongLogDet(Scaled):
+    """Off by a hundredth."""
+
+    __init__ = Scaled.__init__
+
     def log_det(self, x):
         return 1.01 * super().log_det(x)
 
 
 class WrongInverse(Scaled):
+    """Off on the way back."""
+
+    __init__ = Scaled.__init__
+
     def inverse(self, z, context=None):
         return z * (-self.log_scale).exp() + 1e-2, -self.log_det(z)
 
 
 class NoGradient(Scaled):
+    """Cuts the gradient off."""
+
+    __init__ = Scaled.__init__
+
     def forward(self, x, context=None):
         return x * self.log_scale.detach().exp(), self.log_det(x).detach()
 
 
 class InPlace(Scaled):
+    """Works in the caller's tensor."""
+
+    __init__ = Scaled.__init__
+
     def forward(self, x, context=None):
         with torch.no_grad():
             scaled = x.mul_(self.log_scale.exp())
@@ -124,14 +134,23 @@ class InPlace(Scaled):
 
 
 class ByBatch(Scaled):
+    """Looks at the whole batch."""
+
+    __init__ = Scaled.__init__
+
     def forward(self, x, context=None):
         return (x + x.mean(0).detach()) * self.log_scale.exp(), self.log_det(x)
 
 
 class Forgetful(Scaled):
+    """Depends on a number that no state dict holds."""
+
+    made = 0
+
     def __init__(self, shape, context_shape, /):
         super().__init__(shape, context_shape)
-        self.offset = torch.rand(())
+        Forgetful.made += 1
+        self.offset = float(Forgetful.made)
 
     def inverse(self, z, context=None):
         return z * (-self.log_scale).exp() - self.offset, -self.log_det(z)
@@ -141,10 +160,37 @@ class Forgetful(Scaled):
 
 
 class SecretlyOpen(Scaled):
+    """Says that it goes one way, and goes both."""
+
+    __init__ = Scaled.__init__
+
     one_way = "forward"
 
 
+class Draws(Scaled):
+    """Draws on its way."""
+
+    __init__ = Scaled.__init__
+
+    def inverse(self, z, context=None):
+        torch.rand(1)
+        return super().inverse(z, context)
+
+
+class Remains(Scaled):
+    """Keeps a tensor that does not move."""
+
+    def __init__(self, shape, context_shape, /):
+        super().__init__(shape, context_shape)
+        self.ones = torch.ones(shape)
+
+    def inverse(self, z, context=None):
+        return super().inverse(z * self.ones, context)
+
+
 class Picky(Scaled):
+    """Refuses everything."""
+
     def __init__(self, shape, context_shape, /):
         raise ValueError("nothing fits")
 
@@ -163,6 +209,8 @@ def test_a_right_bijection_passes():
         (ByBatch, "depends on the others|does not undo"),
         (Forgetful, "a state dict does not say all"),
         (SecretlyOpen, "the other way must raise NotImplementedError"),
+        (Draws, "draws random numbers"),
+        (Remains, "a part stays behind: ones is a plain attribute"),
         (Picky, "refuses all shapes"),
     ],
 )

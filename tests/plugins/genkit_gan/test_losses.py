@@ -82,21 +82,6 @@ def test_the_models_gradient_vanishes_only_where_the_game_is_minimax(name, expec
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_model_raises_scores_that_the_critic_lowers(name):
-    loss = built(name)
-    real, fake = torch.randn(20, requires_grad=True), torch.randn(20, requires_grad=True)
-    of_real, of_fake = torch.autograd.grad(loss.critic_loss(real, fake).sum(), [real, fake])
-    (of_model,) = torch.autograd.grad(loss.model_loss(fake, real.detach()), fake)
-    if name != "least_squares":  # which pulls to a label from both sides
-        assert (of_real <= 0).all()
-        assert (of_fake >= 0).all()
-        assert (of_model < 0).all()
-    assert (of_real[real < 0] < 0).all()
-    assert (of_fake[fake > 0] > 0).all()
-    assert (of_model[fake < 0] < 0).all()
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_losses_stay_finite_and_steep_far_away(name):
     real, fake = torch.tensor([-200.0], requires_grad=True), torch.tensor([200.0], requires_grad=True)
     loss = built(name).critic_loss(real, fake)
@@ -130,13 +115,8 @@ def test_which_scores_are_log_ratios():
 
 
 @pytest.mark.parametrize("name", ["minimax", "non_saturating"])
-def test_the_best_classifiers_score_is_the_log_ratio(name):
+def test_the_best_classifiers_score_is_the_log_ratio_without_a_constant(name):
     assert best_scores(name).tolist() == pytest.approx(LOG_RATIO.tolist(), abs=1e-5)
-
-
-def test_the_best_relativistic_score_is_the_log_ratio_up_to_a_constant():
-    scores = best_scores("relativistic")
-    assert (scores - scores[0]).tolist() == pytest.approx((LOG_RATIO - LOG_RATIO[0]).tolist(), abs=1e-5)
 
 
 def test_the_best_least_squares_score_is_the_share_of_data():

@@ -1,4 +1,4 @@
-"""Every likelihood is a probability or a density that sums or integrates to 1, and refuses what it does not fit."""
+"""Likelihoods against scipy's; each refuses what it does not fit. What all keep is in their contract."""
 
 import math
 
@@ -8,77 +8,14 @@ import torch
 
 import genkit
 from genkit.registry import installed
-from genkit.testing.common import SPECS, data_like, refused
+from genkit.testing.common import data_like
 from genkit_vae.likelihoods.discretized_logistic import LevelLogistic
 
 NAMES = installed().names("likelihood")
-PIXEL = {
-    "binary": genkit.DataSpec((1, 1, 1), levels=2),
-    "five levels": genkit.DataSpec((1, 1, 1), levels=5),
-    "8-bit": genkit.DataSpec((1, 1, 1), levels=256),
-}
 
 
 def built(name, spec):
     return genkit.build("likelihood", name, spec)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_shapes_ranges_and_samples(name):
-    served = [spec for spec in SPECS.values() if not refused(lambda spec=spec: built(name, spec))]
-    assert served
-    for spec in served:
-        likelihood = built(name, spec)
-        torch.manual_seed(7)
-        parameters = torch.randn(5, *likelihood.parameter_shape, requires_grad=True)
-        distribution = likelihood.distribution(parameters)
-        nats = distribution.log_prob(data_like(spec, 5))
-        assert nats.shape == (5,)
-        assert distribution.sample().shape == distribution.mean.shape == (5, *spec.shape)
-        assert distribution.sample().requires_grad is False
-        nats.sum().backward()
-        assert parameters.grad.abs().sum() > 0
-        if likelihood.measure == "probability":
-            assert (nats <= 0).all()
-            steps = distribution.sample() * (spec.levels - 1)
-            assert torch.allclose(steps, steps.round(), atol=1e-4)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("pixel", PIXEL)
-def test_probabilities_sum_to_one(name, pixel):
-    spec = PIXEL[pixel]
-    if refused(lambda: built(name, spec)) or built(name, spec).measure == "density":
-        pytest.skip("serves no such data")
-    likelihood = built(name, spec).double()
-    torch.manual_seed(1)
-    parameters = 2 * torch.randn(1, *likelihood.parameter_shape, dtype=torch.float64)
-    values = torch.linspace(0, 1, spec.levels, dtype=torch.float64)
-    parameters = parameters.expand(spec.levels, *parameters.shape[1:])
-    total = likelihood.distribution(parameters).log_prob(values.view(-1, 1, 1, 1)).exp().sum().item()
-    assert total == pytest.approx(1, abs=1e-9)
-
-
-@pytest.mark.parametrize(("name", "low", "high"), [("gaussian", -3, 4), ("continuous_bernoulli", 0, 1)])
-def test_densities_integrate_to_one(name, low, high):
-    likelihood = built(name, PIXEL["8-bit"]).double()
-    x = torch.linspace(low, high, 20_001, dtype=torch.float64).view(-1, 1, 1, 1)
-    for value in (-2.0, 0.3, 1.7):
-        parameters = torch.full_like(x, value)
-        density = likelihood.distribution(parameters).log_prob(x).exp()
-        assert torch.trapezoid(density, x.flatten()).item() == pytest.approx(1, abs=1e-4)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_mean_is_the_mean_of_samples(name):
-    spec = next(s for s in (PIXEL["binary"], PIXEL["8-bit"]) if not refused(lambda s=s: built(name, s)))
-    likelihood = built(name, spec)
-    torch.manual_seed(2)
-    parameters = 0.3 * torch.randn(1, *likelihood.parameter_shape)
-    distribution = likelihood.distribution(parameters.expand(40_000, *parameters.shape[1:]))
-    samples = distribution.sample()
-    error = 5 * samples.std().item() / 200 + 2e-3
-    assert samples.mean().item() == pytest.approx(distribution.mean[0].item(), abs=error)
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 5, 7), (9,)])

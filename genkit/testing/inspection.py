@@ -1,0 +1,139 @@
+"""Runs the checks on all components of an installed plugin."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from genkit.component import Component, Factory, kind_class
+from genkit.engine.seeds import preserved
+from genkit.errors import PluginError, UsageError, closest
+from genkit.recipe.check import resolve
+from genkit.registry import Plugin, Registration, Registry, installed
+from genkit.testing.common import NotChecked
+from genkit.testing.component import Check
+from genkit.testing.keeping import CPU, untouched
+
+Outcome = Literal["passed", "failed", "not checked"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check said of one example of a component.
+
+    Attributes:
+        kind: The component's kind; ``plugin`` where the plugin itself does not work.
+        component: Its name.
+        options: The options of the example.
+        check: Where the check is, ``module:function``; empty if its kind has none.
+        outcome: Whether it passed, failed, or could not be checked, which is no pass.
+        message: Why it did not pass.
+    """
+
+    kind: str
+    component: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    check: str = ""
+    outcome: Outcome = "passed"
+    message: str = ""
+
+
+def inspect_plugin(name: str, component: str | None = None, registry: Registry | None = None) -> list[Finding]:
+    """Checks every component of an installed plugin, with the options of each of its ``examples``.
+
+    Args:
+        name: The plugin's name, or that of its distribution, which may have several plugins.
+        component: Only this one, as ``kind/name``.
+        registry: Where to look; what is installed, if not given.
+
+    Raises:
+        UsageError: No such plugin is installed, or it has no such component; the message has the closest match.
+    """
+    registry = registry or installed()
+    plugins = _named(name, registry)
+    mine = [r for r in registry.components() if _of(r, plugins)]
+    if component is not None:
+        mine = _chosen(mine, component, name)
+    broken = [Finding("plugin", p.name, outcome="failed", message=p.error) for p in plugins if p.error]
+    return broken + [finding for registration in mine for finding in _inspect(registration, registry)]
+
+
+def _named(name: str, registry: Registry) -> list[Plugin]:
+    found = [plugin for plugin in registry.plugins if name in (plugin.name, plugin.distribution)]
+    if not found:
+        known = {word for plugin in registry.plugins for word in (plugin.name, plugin.distribution)}
+        raise UsageError(f"no plugin and no distribution with plugins is called {name!r}{closest(name, known)}")
+    return found
+
+
+def _of(registration: Registration, plugins: list[Plugin]) -> bool:
+    """Whether one of the plugins registered it; where its file is became known only when the plugin was loaded."""
+    own = registration.plugin
+    return any((own.name, own.distribution) == (plugin.name, plugin.distribution) for plugin in plugins)
+
+
+def _chosen(mine: list[Registration], component: str, plugin: str) -> list[Registration]:
+    chosen = [registration for registration in mine if f"{registration.kind}/{registration.name}" == component]
+    if not chosen:
+        known = [f"{registration.kind}/{registration.name}" for registration in mine]
+        raise UsageError(f"plugin {plugin!r} has no component {component!r}{closest(component, known)}")
+    return chosen
+
+
+def check_of(cls: type[Component]) -> Check | None:
+    """The check of a component's kind; ``None`` if the kind has none.
+
+    Raises:
+        PluginError: The kind names a check that cannot be imported.
+    """
+    target = kind_class(cls).check
+    if not target:
+        return None
+    module, _, function = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except Exception as error:
+        raise PluginError(f"the check of kind {cls.kind!r}, {target}, cannot be imported: {error}") from error
+
+
+def _inspect(registration: Registration, registry: Registry) -> Iterator[Finding]:
+    """One finding for each example, or one for why there is none."""
+    kind, name = registration.kind, registration.name
+    try:
+        with preserved(CPU), untouched(f"importing {registration.target}"):
+            cls = registration.load()
+        check = check_of(cls)
+    except (PluginError, AssertionError) as error:
+        yield Finding(kind, name, outcome="failed", message=str(error))
+        return
+    target = kind_class(cls).check
+    if check is None:
+        yield Finding(kind, name, outcome="not checked", message=f"kind {kind!r} names no check")
+        return
+    for options in cls.examples or ({},):
+        outcome, message = _outcome(check, kind, {"use": name, **options}, registry)
+        yield Finding(kind, name, options, target, outcome, message)
+
+
+def _outcome(check: Check, kind: str, node: Mapping[str, Any], registry: Registry) -> tuple[Outcome, str]:
+    """Carries out one check; whatever a component raises is its failure, and harms nobody else."""
+    try:
+        with preserved(CPU), untouched("the check"):
+            build: Factory[Any] = resolve(kind, node, registry)
+            check(build)
+    except NotChecked as reason:
+        return "not checked", str(reason)
+    except AssertionError as error:
+        return "failed", str(error) or f"an assertion without a message{_place(error)}"
+    except (Exception, SystemExit) as error:
+        return "failed", f"{type(error).__name__}: {str(error).strip() or 'no message'}{_place(error)}"
+    return "passed", ""
+
+
+def _place(error: BaseException) -> str:
+    """The last line of code that an error passed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
