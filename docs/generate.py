@@ -46,12 +46,21 @@ NOUNS = {
     "Optimizers and schedules": ("Optimizer", "Schedule"),
     "Launchers": ("Launcher", "Job"),
     "Hooks and what they are told": (
-        *("hookimpl", "RunStart", "StepReport", "EpochEnd", "EvaluationEnd", "CheckpointWritten", "RunEnd"),
+        *(
+            "hookimpl",
+            "PLUGIN_API",
+            "RunStart",
+            "StepReport",
+            "EpochEnd",
+            "EvaluationEnd",
+            "CheckpointWritten",
+            "RunEnd",
+        ),
         *("Record", "read_records"),
     ),
     "Errors": (
-        *("GenkitError", "UsageError", "RecipeError", "DataError", "PluginError", "CheckpointError"),
-        "TrainingDiverged",
+        *("GenkitError", "UsageError", "RecipeError", "DataError", "PluginError", "MissingPlugin"),
+        *("CheckpointError", "TrainingDiverged"),
     ),
 }
 
@@ -192,7 +201,7 @@ def _component(item: Registration, kinds: list[str]) -> str:
     for label, found in (("Can", capabilities(cls)), ("Needs a model that", requirements(cls))):
         if found:
             parts.append(f"{label}: {', '.join(_linked(text) for text in found)}.\n")
-    parts.append(f"```yaml\n{snippet(item, cls)}```\n")
+    parts.append(f"```yaml\n{snippet(item.kind, item.name, cls)}```\n")
     parts.append(f"`{item.target}`, plugin `{item.plugin.name}`\n")
     return "\n".join(parts)
 

@@ -14,12 +14,14 @@ from genkit.errors import (
     CheckpointError,
     DataError,
     GenkitError,
+    MissingPlugin,
     PluginError,
     RecipeError,
     TrainingDiverged,
     UsageError,
 )
 from genkit.hookspecs import hookimpl
+from genkit.plugin import PLUGIN_API
 from genkit.units import bits_per_dim
 
 if TYPE_CHECKING:
@@ -124,11 +126,13 @@ _HOMES = {
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "PLUGIN_API",
     "CheckpointError",
     "Component",
     "DataError",
     "Factory",
     "GenkitError",
+    "MissingPlugin",
     "PluginError",
     "RecipeError",
     "Section",

@@ -31,9 +31,46 @@ class DataError(GenkitError):
 
 
 class PluginError(GenkitError):
-    """A plugin that cannot be loaded, or a component that does not keep its contract."""
+    """A plugin that cannot be loaded, or a component that does not keep its contract.
+
+    Args:
+        message: What is wrong.
+        plugin: The plugin's name; like all that follows, empty where it is not known.
+        distribution: The installed package that it came with.
+        version: That package's version.
+        file: Where it is.
+        remedy: What to do.
+
+    Example:
+        >>> print(PluginError("does not work", plugin="a", distribution="a-dist", version="1", remedy="update it"))
+        plugin 'a' of a-dist 1 does not work; update it
+    """
 
     exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        plugin: str = "",
+        distribution: str = "",
+        version: str = "",
+        file: str = "",
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.plugin = plugin
+        self.distribution = distribution
+        self.version = version
+        self.file = file
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        place = f" ({self.file})" if self.file else ""
+        whose = f"plugin {self.plugin!r} of {self.distribution} {self.version}".rstrip() + f"{place} "
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{whose if self.plugin else ''}{self.message}{remedy}"
 
 
 class CheckpointError(GenkitError):
@@ -80,6 +117,21 @@ class RecipeError(UsageError):
         if len(lines) == 1:
             return lines[0]
         return "\n".join([f"{len(lines)} problems in the recipe", *(f"  {line}" for line in lines)])
+
+
+class MissingPlugin(RecipeError, PluginError):
+    """A recipe's component is not there: the distribution that served it is not installed, or not loaded.
+
+    Args:
+        problems: Everything that is wrong with the recipe.
+        plugin: The plugin that served it.
+        distribution: The distribution that the plugin came with.
+        version: That distribution's version.
+    """
+
+    def __init__(self, problems: Iterable[Problem], plugin: str, distribution: str, version: str) -> None:
+        super().__init__(problems)
+        PluginError.__init__(self, RecipeError.__str__(self), plugin=plugin, distribution=distribution, version=version)
 
 
 def closest(given: str, allowed: Iterable[str]) -> str:

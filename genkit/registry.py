@@ -1,6 +1,7 @@
 """Finds plugins through their entry points and keeps what they register.
 
-Each plugin is loaded on its own: one that is broken is reported and the rest work. Nothing here imports torch.
+Each plugin is loaded on its own: one that is broken, or behaves badly, is reported and the rest work. Nothing here
+imports torch.
 """
 
 from __future__ import annotations
@@ -8,54 +9,26 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
-import inspect
-import os
-import re
 import sys
 import traceback
-from collections.abc import Iterable
-from contextlib import suppress
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from genkit import hookspecs
-from genkit.component import Component, kind_class
+from genkit.component import Component
+from genkit.conformance import conformance
 from genkit.errors import PluginError, UsageError, closest
+from genkit.isolation import watched
+from genkit.plugin import API_CONSTANT, Plugin, Selection, api_problem, is_strict, same_distribution
+from genkit.sources import location, stated, summaries
 
 GROUP = "genkit.plugins"
 OWN_DISTRIBUTION = "genkit-torch"
-_CLASS = re.compile(  # one expression for all classes: compiling one for each takes half of a listing's time
-    r"""\n[ \t]*class\ (\w+)\b[^:]*:(?:[ \t]*\#.*)?\s+   # the header, perhaps with a comment; ^ for \n is slow
-        [rR]?(\"\"\"|'''|\"|')\s*(.*?)\s*(?:\2|$)      # the first line of its docstring""",
-    re.MULTILINE | re.VERBOSE,
-)
-RESERVED_OPTIONS = frozenset({"use", "every", "at"})
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One entry point of the group ``genkit.plugins``.
-
-    Attributes:
-        name: The entry point's name.
-        module: The module that it names.
-        distribution: The installed package it came with.
-        version: That package's version.
-        location: The module's file; empty if it could not be found.
-        error: Why it does not work; empty if it does.
-    """
-
-    name: str
-    module: str
-    distribution: str
-    version: str
-    location: str = ""
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,30 +50,51 @@ class Registration:
     def load(self) -> type[Component]:
         """The class itself.
 
+        What its module does to others while it is imported is put back, and said in a warning.
+
         Raises:
-            PluginError: It cannot be imported, is not of its kind, or its constructor is no schema.
+            PluginError: It cannot be imported, is not of its kind, or its constructor is no schema; where plugins are
+                taken strictly, also that its import harms others.
         """
         module, _, attribute = self.target.partition(":")
         try:
-            found: Any = importlib.import_module(module)
+            found: Any = self._import(module)
             cls: Any = functools.reduce(getattr, attribute.split("."), found)
+        except PluginError:
+            raise
         except (Exception, SystemExit) as error:
-            raise PluginError(f"{self.label} cannot be imported: {_reason(error)}") from error
+            raise self.fault(f"cannot be imported: {_reason(error)}") from error
         problem = conformance(cls, self.kind)
         if problem:
-            raise PluginError(f"{self.label}: {problem}")
+            raise self.fault(f"is none: {problem}")
         return cls
 
+    def _import(self, module: str) -> Any:
+        if module in sys.modules:
+            return sys.modules[module]
+        with watched() as conduct:
+            found = importlib.import_module(module)
+        for complaint in conduct.complaints(slow=None):
+            fault = self.fault(f"{complaint} when it was imported")
+            if is_strict():
+                raise fault
+            warnings.warn(str(fault), stacklevel=3)
+        return found
+
+    def fault(self, message: str) -> PluginError:
+        """An error that is this component's."""
+        return self.plugin.fault(f"has a {self.kind} {self.name!r} ({self.target}) that {message}")
+
     @property
-    def label(self) -> str:
-        """How messages name this component."""
-        return f"{self.kind} {self.name!r} ({self.target}, plugin {self.plugin.name!r} of {self.plugin.distribution})"
+    def qualified(self) -> str:
+        """Its name with its distribution's, which tells it from others of that name."""
+        return f"{self.plugin.distribution}/{self.name}"
 
     @cached_property
     def summary(self) -> str:
         """The first line of the class's docstring, searched in its source: importing or parsing it takes too long."""
         module, _, attribute = self.target.partition(":")
-        return _summaries(module).get(attribute.rpartition(".")[2], "")
+        return summaries(module).get(attribute.rpartition(".")[2], "")
 
 
 @dataclass
@@ -109,12 +103,14 @@ class Registry:
 
     Attributes:
         manager: The pluggy manager that calls the hooks.
-        plugins: Every plugin found, broken ones included.
+        plugins: Every plugin that was to be loaded, broken ones included.
+        left_out: The plugins that are not wanted, each with the reason.
     """
 
     manager: pluggy.PluginManager
     plugins: list[Plugin] = field(default_factory=list)
-    _components: dict[tuple[str, str], Registration] = field(default_factory=dict)
+    left_out: dict[Plugin, str] = field(default_factory=dict)
+    _components: dict[tuple[str, str], list[Registration]] = field(default_factory=dict)
 
     def kinds(self) -> list[str]:
         """The names of all kinds that have a component."""
@@ -122,76 +118,158 @@ class Registry:
 
     def components(self, kind: str | None = None) -> list[Registration]:
         """The registered components, of one kind or of all, by name."""
-        chosen = (item for item in self._components.values() if kind in (None, item.kind))
-        return sorted(chosen, key=lambda item: (item.kind, item.name))
+        every = (item for own in self._components.values() for item in own if kind in (None, item.kind))
+        return sorted(every, key=lambda item: (item.kind, item.name))
 
     def names(self, kind: str) -> list[str]:
-        """The names of a kind's components."""
-        return [item.name for item in self.components(kind)]
+        """The names of a kind's components, as a recipe writes them."""
+        return [self.written(item) for item in self.components(kind)]
 
-    def get(self, kind: str, name: str) -> Registration:
+    def written(self, registration: Registration) -> str:
+        """A component's name as a recipe must write it: with its distribution, where the name alone means another."""
+        rivals = self._components[registration.kind, registration.name]
+        return registration.name if _meant(rivals) is registration else registration.qualified
+
+    def get(self, kind: str, name: str, beside: str = "") -> Registration:
         """Looks up one component.
 
+        Args:
+            kind: Its kind.
+            name: Its name, alone or as ``distribution/name``.
+            beside: The distribution whose own component is meant where several have that name.
+
         Raises:
+            PluginError: Several distributions have that name, and none is named.
             UsageError: No plugin registered it; the message has the closest match and the broken plugins.
         """
-        if (kind, name) in self._components:
-            return self._components[kind, name]
+        distribution, _, plain = name.rpartition("/")
+        rivals = self._components.get((kind, plain), [])
+        own = [item for item in rivals if same_distribution(item.plugin.distribution, distribution or beside)]
+        chosen = own[0] if own else None if distribution else _meant(rivals)
+        if chosen is not None:
+            return chosen
+        if rivals and not distribution:
+            raise _ambiguous(rivals)
         if not self.names(kind):
-            raise UsageError(f"no kind {kind!r}{closest(kind, self.kinds())}{self._broken_note()}")
-        raise UsageError(f"no {kind} is called {name!r}{closest(name, self.names(kind))}{self._broken_note()}")
+            raise UsageError(f"no kind {kind!r}{closest(kind, self.kinds())}{self._absent()}")
+        raise UsageError(f"no {kind} is called {name!r}{closest(name, self.names(kind))}{self._absent()}")
 
     def broken(self) -> list[Plugin]:
         """The plugins that do not work."""
         return [plugin for plugin in self.plugins if plugin.error]
 
+    def complaints(self) -> list[PluginError]:
+        """All that is wrong with plugins: those that do not work, and those that do what a plugin should not."""
+        return [complaint for plugin in self.plugins for complaint in plugin.complaints()]
+
+    def plugin(self, name: str) -> Plugin:
+        """The plugin of that name, or of the distribution of that name.
+
+        Raises:
+            PluginError: There is none.
+        """
+        found = next((plugin for plugin in self.plugins if plugin.goes_by(name)), None)
+        if found is None:
+            names = {name for plugin in self.plugins for name in (plugin.name, plugin.distribution)}
+            raise PluginError(f"no plugin or distribution is called {name!r}{closest(name, names)}{self._absent()}")
+        return found
+
     def add(self, registration: Registration) -> None:
         """Keeps one component.
 
         Raises:
-            PluginError: The name is taken; the message names both distributions.
+            PluginError: The same distribution has registered that name before.
         """
-        key = (registration.kind, registration.name)
-        other = self._components.get(key)
-        if other is not None:
-            raise PluginError(
-                f"{registration.kind} {registration.name!r} is registered twice: by plugin {other.plugin.name!r} of "
-                f"{other.plugin.distribution} and by plugin {registration.plugin.name!r} of "
-                f"{registration.plugin.distribution}"
-            )
-        self._components[key] = registration
+        rivals = self._components.setdefault((registration.kind, registration.name), [])
+        for other in rivals:
+            if same_distribution(other.plugin.distribution, registration.plugin.distribution):
+                raise PluginError(
+                    f"{registration.kind} {registration.name!r} is registered twice: by {other.plugin.label} and by "
+                    f"{registration.plugin.label}"
+                )
+        rivals.append(registration)
 
     def discard(self, plugin: Plugin) -> None:
         """Forgets what a plugin registered before it broke."""
-        self._components = {k: r for k, r in self._components.items() if r.plugin != plugin}
+        kept = {key: [item for item in own if item.plugin != plugin] for key, own in self._components.items()}
+        self._components = {key: own for key, own in kept.items() if own}
 
-    def _broken_note(self) -> str:
-        return "".join(f"\n  plugin {p.name!r} of {p.distribution} does not work: {p.error}" for p in self.broken())
+    def rivalries(self, plugin: Plugin) -> Iterator[str]:
+        """The names that a plugin shares with those before it, in words."""
+        for (kind, name), (*others, last) in self._components.items():
+            if others and last.plugin == plugin:
+                whose = " and ".join(other.plugin.label for other in others)
+                yield f"registers the {kind} {name!r}, as {whose} does: recipes name this one {last.qualified}"
+
+    def _absent(self) -> str:
+        """What might have served a name that nobody has."""
+        broken = [str(plugin.complaints()[0]) for plugin in self.broken()]
+        left_out = [f"{plugin.label} is not loaded: {reason}" for plugin, reason in self.left_out.items()]
+        return "".join(f"\n  {line}" for line in (*broken, *left_out))
+
+
+def _meant(rivals: list[Registration]) -> Registration | None:
+    """Whom a name alone means: the only one, or genkit's own; nobody, where others' are of the same standing."""
+    own = [item for item in rivals if item.plugin.distribution == OWN_DISTRIBUTION]
+    return (own or rivals)[0] if own or len(rivals) == 1 else None
+
+
+def _ambiguous(rivals: list[Registration]) -> PluginError:
+    whose = " and ".join(item.plugin.label for item in rivals)
+    names = " or ".join(item.qualified for item in rivals)
+    return PluginError(f"{rivals[0].kind} {rivals[0].name!r} is registered by {whose}; write {names}")
 
 
 @cache
 def installed() -> Registry:
-    """The registry of what is installed in this environment, read once."""
-    return load_registry(importlib.metadata.entry_points(group=GROUP))
+    """The registry of what is installed in this environment and wanted, read once.
+
+    Raises:
+        PluginError: A plugin is wanted that is not there; where plugins are taken strictly, also that something is
+            wrong with one.
+    """
+    registry = load_registry(importlib.metadata.entry_points(group=GROUP), Selection.of_environment())
+    complaints = registry.complaints() if is_strict() else []
+    if complaints:
+        raise PluginError("\n  ".join(["plugins are taken strictly:", *map(str, complaints)]))
+    return registry
 
 
-def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint]) -> Registry:
-    """Loads each entry point apart and collects its components. Genkit's own come first."""
+def load_registry(
+    entry_points: Iterable[importlib.metadata.EntryPoint], selection: Selection | None = None
+) -> Registry:
+    """Loads each entry point that is wanted apart and collects its components. Genkit's own come first."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     registry = Registry(manager)
     # the same distribution can be found twice, installed and beside its source
     found = {Plugin(entry.name, entry.module, *_distribution(entry.dist)): entry for entry in entry_points}
+    wanted = selection or Selection()
+    wanted.check(found)
     for plugin, entry in sorted(found.items(), key=lambda f: (f[0].distribution != OWN_DISTRIBUTION, f[0].name)):
-        registry.plugins.append(_load(registry, plugin, entry))
+        reason = wanted.reason_against(plugin)
+        if reason:
+            registry.left_out[plugin] = reason
+        else:
+            registry.plugins.append(_load(registry, plugin, entry))
     return registry
 
 
 def _load(registry: Registry, plugin: Plugin, entry_point: importlib.metadata.EntryPoint) -> Plugin:
+    """Loads a plugin and lets it register; returns it with all that is wrong with it."""
+    with watched() as conduct:
+        plugin = _taken_in(registry, plugin, entry_point)
+    return replace(plugin, notes=(*conduct.complaints(), *registry.rivalries(plugin)))
+
+
+def _taken_in(registry: Registry, plugin: Plugin, entry_point: importlib.metadata.EntryPoint) -> Plugin:
     manager = registry.manager
     try:
         module = entry_point.load()
         plugin = replace(plugin, location=str(getattr(module, "__file__", None) or ""))
+        problem = _api_problem(plugin, getattr(module, API_CONSTANT, None))
+        if problem.error:
+            return problem
         manager.register(module, name=f"{plugin.distribution}:{plugin.name}")
         manager.check_pending()
         others = [other for other in manager.get_plugins() if other is not module]
@@ -199,8 +277,20 @@ def _load(registry: Registry, plugin: Plugin, entry_point: importlib.metadata.En
     except (Exception, SystemExit) as error:
         registry.discard(plugin)
         manager.unregister(name=f"{plugin.distribution}:{plugin.name}")
-        return replace(plugin, error=_reason(error))
+        plugin = replace(plugin, location=plugin.location or location(plugin.module))
+        # a plugin for another API may fail before it can say so
+        problem = _api_problem(plugin, stated(plugin.module, API_CONSTANT) or None)
+        return problem if problem.error else replace(plugin, error=_reason(error))
     return plugin
+
+
+def _api_problem(plugin: Plugin, stated_range: object) -> Plugin:
+    """The plugin, with an error if it was written for another plugin API."""
+    problem = "" if stated_range is None else api_problem(stated_range)
+    if not problem:
+        return plugin
+    remedy = f"install a version of {plugin.distribution} for this genkit, or a genkit for it"
+    return replace(plugin, error=problem, remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -225,53 +315,6 @@ class Registrar:
         self.registry.add(Registration(kind, name, target, self.plugin))
 
 
-def conformance(cls: Any, kind: str | None = None) -> str:
-    """Why a class cannot be a component (of this kind); empty if it can."""
-    if not (isinstance(cls, type) and issubclass(cls, Component)):
-        return f"{cls!r} is of no kind: inherit GenerativeModel, Objective, Backbone, ... from genkit"
-    try:
-        base = kind_class(cls)
-    except TypeError as error:
-        return str(error)
-    if cls is base:
-        return f"{cls.__qualname__} is the kind itself: register a class that inherits it"
-    if kind not in (None, cls.kind):
-        return f"{cls.__qualname__} is a {cls.kind} ({base.__qualname__}), but was registered as {kind!r}"
-    missing = sorted(getattr(cls, "__abstractmethods__", ()))
-    if missing:
-        return f"{cls.__qualname__} is abstract: implement {', '.join(missing)}"
-    return _schema_problem(cls)
-
-
-def constructor_parameters(cls: type) -> list[inspect.Parameter]:
-    """The parameters of a class's constructor; none where it has no constructor of its own."""
-    if cls.__init__ is object.__init__:
-        return []
-    return list(inspect.signature(cls.__init__).parameters.values())[1:]
-
-
-def _schema_problem(cls: type[Component]) -> str:
-    for parameter in constructor_parameters(cls):
-        where = f"{cls.__qualname__}.__init__ parameter {parameter.name!r}"
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and not _is_own_constructor(cls):
-            return f"{cls.__qualname__} has no constructor: write __init__, even if it only calls super().__init__()"
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            return f"{where}: *args and **kwargs hide what a recipe may say; name each option, keyword-only"
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-            return f"{where}: put it before '/' if the framework supplies it, after '*' if a recipe does"
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.annotation is parameter.empty:
-            return f"{where}: annotate it, so that recipes can be checked"
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name in RESERVED_OPTIONS:
-            return f"{where}: recipes use this key themselves; choose another name"
-    return ""
-
-
-def _is_own_constructor(cls: type) -> bool:
-    """Whether a constructor comes from a component's class, not from a library that it builds on."""
-    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
-    return issubclass(owner, Component)
-
-
 @cache
 def _distribution(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
     """Name and version; read once, since each reading parses the whole metadata."""
@@ -290,40 +333,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         message, place = error.msg, f" ({error.filename}:{error.lineno})"
     return " ".join(f"{type(error).__name__}: {message}{place}".split())
-
-
-@cache
-def _summaries(module: str) -> dict[str, str]:
-    """The first lines of all classes' docstrings in a module, by the classes' names."""
-    found: dict[str, str] = {}
-    for name, _, summary in _CLASS.findall("\n" + _source(module)):
-        found.setdefault(name, summary)
-    return found
-
-
-def _source(module: str) -> str:
-    """A module's source; nothing if it has none that can be read, whatever its package does when it is imported."""
-    try:
-        return _source_beside_package(module) or _found_source(module)
-    except (Exception, SystemExit):
-        return ""
-
-
-def _source_beside_package(module: str) -> str:
-    """The source of a module in an imported package's folder; nothing if it is not there.
-
-    Python's own search takes longer than the reading: it imports the packages in between and asks every finder.
-    """
-    package, _, inner = module.partition(".")
-    for folder in getattr(sys.modules.get(package), "__path__", ()) if inner else ():
-        stem = os.path.join(folder, *inner.split("."))
-        for path in (os.path.join(stem, "__init__.py"), f"{stem}.py"):  # in the order of Python's search
-            with suppress(OSError), open(path, encoding="utf-8") as file:
-                return file.read()
-    return ""
-
-
-def _found_source(module: str) -> str:
-    """The source of a module that Python's own search finds."""
-    spec = importlib.util.find_spec(module)
-    return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""

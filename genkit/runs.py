@@ -198,7 +198,7 @@ def _checkpoint_to_continue(folder: RunFolder, name: str | None) -> Checkpoint |
 def _changes(folder: RunFolder, checkpoint: Checkpoint | None, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     """What a recipe says otherwise than the one that a run was trained with, by key."""
     before = load_recipe(folder.recipe if checkpoint is None else checkpoint.facts["recipe"])
-    old, new = (dict(_leaves(one.to_plain())) for one in (before, recipe))
+    old, new = (dict(_leaves({**one.to_plain(), "served_by": {}})) for one in (before, recipe))  # versions may differ
     return {
         key: (old.get(key, "nothing"), new.get(key, "nothing"))
         for key in {**old, **new}

@@ -203,7 +203,7 @@ def silent_model(monkeypatch):
     registry = installed()
     registration = next(iter(registry.components("model")))
     silent = type(registration)("model", "silent", f"{__name__}:Silent", registration.plugin)
-    monkeypatch.setattr(registry, "_components", {**registry._components, ("model", "silent"): silent})
+    monkeypatch.setattr(registry, "_components", {**registry._components, ("model", "silent"): [silent]})
 
 
 class Silent(genkit.GenerativeModel):
@@ -481,7 +481,9 @@ def test_plugins_are_listed_for_programs():
     assert all(c["summary"] and ":" in c["target"] for c in listing["components"])
     plugins = {plugin["name"]: plugin for plugin in listing["plugins"]}
     assert {c["plugin"] for c in listing["components"]} <= set(plugins)
-    assert set(plugins["mnist"]) == {"name", "module", "distribution", "version", "location", "error"}
+    assert set(plugins["mnist"]) == {
+        *("name", "module", "distribution", "version", "location", "error", "remedy", "notes"),
+    }
 
 
 def test_one_kind_is_listed():
@@ -626,3 +628,52 @@ def test_several_processes_are_not_started_in_vain(folder, monkeypatch, words, m
     monkeypatch.setattr("os.execv", lambda *command: pytest.fail("the launcher was called"))
     (folder / "runs" / "taken").mkdir(parents=True)
     assert fail("run", *words, "--devices", "2").startswith(message)
+
+
+# ---- plugins that are left out -----------------------------------------------------------------------------------
+
+
+def command(*words, **environment):
+    """Runs the installed command in a process of its own, whose registry is its own."""
+    done = subprocess.run(
+        [COMMAND, *words], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--no-plugin", "toy", "list-plugins", "--json"),
+        ("list-plugins", "--no-plugin=toy", "--json"),
+        ("list-plugins", "--json", "--no-plugin", "toy"),
+    ],
+)
+def test_a_plugin_is_left_out_wherever_that_is_said(words):
+    code, out, err = command(*words)
+    assert (code, err) == (0, "")
+    listing = json.loads(out)
+    assert [plugin["name"] for plugin in listing["left_out"]] == ["toy"]
+    assert "moons" not in {component["name"] for component in listing["components"]}
+    assert "mnist" in {component["name"] for component in listing["components"]}
+
+
+def test_a_recipe_that_needs_what_is_left_out_says_so(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(TINY)
+    code, out, err = command("validate", str(recipe), GENKIT_LOAD_PLUGINS="vae,backbones,priors,optim,samplers")
+    assert (code, out) == (2, "")
+    assert "no kind 'dataset'" in err
+    assert "plugin 'mnist' of genkit-torch" in err
+    assert "is not loaded: GENKIT_LOAD_PLUGINS does not name it" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [(("list-plugins", "--no-plugin", "tyo"), {}), (("list-plugins",), {"GENKIT_LOAD_PLUGINS": "tyo"})],
+)
+def test_a_plugin_that_is_not_there_cannot_be_chosen(words, environment):
+    code, out, err = command(*words, **environment)
+    assert (code, out) == (2, "")
+    assert "names 'tyo', but no plugin or distribution" in err
+    assert "did you mean 'toy'?" in err

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from genkit import registry as registry_module
+from genkit import sources
+from genkit.conformance import RESERVED_OPTIONS, conformance
 from genkit.errors import PluginError, UsageError
-from genkit.registry import GROUP, OWN_DISTRIBUTION, RESERVED_OPTIONS, conformance, installed, load_registry
+from genkit.registry import GROUP, OWN_DISTRIBUTION, installed, load_registry
 
 PREFIX = "probe_"  # of the modules that these tests write
 
@@ -63,7 +64,7 @@ def plugin(tmp_path, monkeypatch):
     yield make
     for name in [name for name in sys.modules if name.startswith(PREFIX)]:
         del sys.modules[name]
-    registry_module._summaries.cache_clear()
+    sources.summaries.cache_clear()
 
 
 @pytest.fixture
@@ -153,6 +154,7 @@ def test_a_plugin_that_raises_is_reported_and_the_others_work(plugin, good):
 def test_an_unknown_component_lists_the_broken_plugins(plugin, good, kind):
     bad = plugin("bad", "raise RuntimeError('no luck')  # here\n", distribution="bad-luck")
     registry = load_registry([bad, good])
+    bad_file = line_of(bad, "# here").rpartition(":")[0]
     with pytest.raises(UsageError) as caught:
         registry.get(kind, "guass")
     first = {
@@ -161,7 +163,8 @@ def test_an_unknown_component_lists_the_broken_plugins(plugin, good, kind):
     }[kind]
     assert str(caught.value).splitlines() == [
         first,
-        f"  plugin 'bad' of bad-luck does not work: RuntimeError: no luck ({line_of(bad, '# here')})",
+        f"  plugin 'bad' of bad-luck 1.2 ({bad_file}) does not work: RuntimeError: no luck ({bad_file}:1); "
+        "mend, update or uninstall bad-luck, or leave it out with --no-plugin bad",
     ]
 
 
@@ -184,21 +187,43 @@ def test_an_entry_point_that_leads_nowhere(plugin, module, reason):
     assert error_of(plugin("lost", "", module=module)).startswith(reason)
 
 
-def test_a_duplicate_name_names_both_and_the_first_stays(plugin):
-    entries = [plugin(name, GOOD, distribution=f"{name}-dist") for name in ("second", "first")]
-    registry = load_registry(entries)
-    (broken,) = registry.broken()
-    assert broken.name == "second"  # plugins are loaded by name
-    assert broken.error == (
-        "kernel 'gauss' is registered twice: by plugin 'first' of first-dist and by plugin 'second' of second-dist"
+def test_a_name_of_two_distributions_is_refused_with_both_unless_one_is_named(plugin):
+    registry = load_registry([plugin(name, GOOD, distribution=f"{name}-dist") for name in ("second", "first")])
+    assert registry.broken() == []
+    (note,) = registry.complaints()
+    assert str(note).startswith("plugin 'second' of second-dist 1.2 (")  # plugins are loaded by name
+    assert "registers the kernel 'gauss', as plugin 'first' of first-dist 1.2 does: recipes name this one" in str(note)
+    with pytest.raises(PluginError) as caught:
+        registry.get("kernel", "gauss")
+    assert str(caught.value) == (
+        "kernel 'gauss' is registered by plugin 'first' of first-dist 1.2 and plugin 'second' of second-dist 1.2; "
+        "write first-dist/gauss or second-dist/gauss"
     )
-    assert registry.get("kernel", "gauss").target == "probe_first:Gauss"
+    assert registry.names("kernel") == ["first-dist/gauss", "second-dist/gauss"]
+    for name in ("first", "second"):
+        assert registry.get("kernel", f"{name}-dist/gauss").target == f"probe_{name}:Gauss"
+        assert registry.get("kernel", "gauss", beside=f"{name}_dist").target == f"probe_{name}:Gauss"
+    with pytest.raises(UsageError, match="no kernel is called 'third-dist/gauss'; did you mean 'first-dist/gauss'"):
+        registry.get("kernel", "third-dist/gauss")
 
 
-def test_genkits_own_plugins_come_first(plugin):
+def test_genkits_own_component_keeps_its_name_beside_anothers(plugin):
     entries = [plugin("aaa", GOOD), plugin("zzz", GOOD, distribution=OWN_DISTRIBUTION)]
     registry = load_registry(entries)
-    assert [(p.name, bool(p.error)) for p in registry.plugins] == [("zzz", False), ("aaa", True)]
+    assert [(p.name, len(p.notes)) for p in registry.plugins] == [("zzz", 0), ("aaa", 1)]
+    assert registry.get("kernel", "gauss").target == "probe_zzz:Gauss"
+    assert registry.get("kernel", "aaa-dist/gauss").target == "probe_aaa:Gauss"
+    assert sorted(registry.names("kernel")) == ["aaa-dist/gauss", "gauss"]
+
+
+def test_a_name_that_a_plugin_registers_twice_breaks_it(plugin, good):
+    twice = plugin("twice", GOOD.replace("'gauss'", "'arc'") + "    register('arc', Gauss)\n")
+    registry = load_registry([twice, good])
+    (broken,) = registry.broken()
+    assert broken.error == (
+        "kernel 'arc' is registered twice: by plugin 'twice' of twice-dist 1.2 and by plugin 'twice' of twice-dist 1.2"
+    )
+    assert registry.names("kernel") == ["gauss"]
 
 
 @pytest.mark.parametrize("hook", ["register_componets", "on_epoch_ends"])
@@ -299,32 +324,28 @@ def test_a_wrong_call_of_register_is_refused(plugin, call, message):
 @pytest.mark.parametrize(
     ("target", "kind", "problem"),
     [
-        ("probe_good:Gauss", "model", "Gauss is a kernel (Kernel), but was registered as 'model'"),
-        (
-            "probe_good:Kernel",
-            "kernel",
-            "Kernel is the kind itself",
-        ),
+        ("probe_good:Gauss", "model", "is none: Gauss is a kernel (Kernel), but was registered as 'model'"),
+        ("probe_good:Kernel", "kernel", "is none: Kernel is the kind itself"),
         ("probe_good:Guass", "kernel", "cannot be imported: AttributeError: module 'probe_good' has no"),
         ("probe_gone:Gauss", "kernel", "cannot be imported: ModuleNotFoundError: No module named 'probe_gone'"),
-        ("json:dumps", "kernel", "<function dumps at"),
-        (
-            "probe_exits:Gauss",
-            "kernel",
-            "cannot be imported: SystemExit: 3",
-        ),
+        ("json:dumps", "kernel", "is none: <function dumps at"),
+        ("probe_exits:Gauss", "kernel", "cannot be imported: SystemExit: 3"),
     ],
 )
-def test_a_wrong_string_shows_when_it_is_loaded(plugin, good, target, kind, problem):
+def test_a_wrong_string_shows_when_it_is_loaded(plugin, good, tmp_path, target, kind, problem):
     plugin("exits", "import sys\nsys.exit(3)\n")
     lazy = plugin("lazy", f"from genkit import hookimpl\n{REGISTER}    register('lazy', {target!r}, kind={kind!r})\n")
     registry = load_registry([lazy])
     assert registry.broken() == []
     with pytest.raises(PluginError) as caught:
         registry.get(kind, "lazy").load()
-    label, _, rest = str(caught.value).partition(")")
-    assert label == f"{kind} 'lazy' ({target}, plugin 'lazy' of lazy-dist"
-    assert rest.lstrip(" :").startswith(problem)
+    file = tmp_path / "probe_lazy.py"
+    start = f"plugin 'lazy' of lazy-dist 1.2 ({file}) has a {kind} 'lazy' ({target}) that {problem}"
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith("; mend, update or uninstall lazy-dist, or leave it out with --no-plugin lazy")
+    error = caught.value
+    whose = (error.plugin, error.distribution, error.version, error.file)
+    assert whose == ("lazy", "lazy-dist", "1.2", str(file))
 
 
 def test_conformance_without_a_kind_takes_any(good):

@@ -12,7 +12,7 @@ from genkit.cli import (  # noqa: F401  (they register themselves)
     commands_runs,
     commands_sweeps,
 )
-from genkit.cli.app import app, narrowed
+from genkit.cli.app import app, narrowed, parted
 
 __all__ = ["app", "main"]
 
@@ -21,8 +21,9 @@ def main() -> None:
     """The entry point of the ``genkit`` command."""
     gc.freeze()  # what was imported stays to the end: searching it for garbage takes a fifth of a listing's time
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    common, own = parted(sys.argv[1:])
     try:
-        narrowed(sys.argv[1:])()
+        narrowed(own)([*common, *own])
     except SystemExit as end:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             _leave(end.code if isinstance(end.code, int) else 0)

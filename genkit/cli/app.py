@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import genkit
 from genkit.errors import GenkitError
+from genkit.plugin import WITHOUT
 
 INTERRUPTED = 130
 
@@ -75,12 +77,18 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where in the code an error comes from.")] = False,
+    no_plugin: Annotated[
+        list[str] | None,
+        typer.Option("--no-plugin", metavar="NAME", help="Load everything but this plugin, or this distribution."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Holds the options of all commands."""
     settings.traceback = traceback
+    if no_plugin:  # in the environment, for processes that this one starts
+        os.environ[WITHOUT] = ",".join([*filter(None, [os.environ.get(WITHOUT)]), *no_plugin])
 
 
 def command(name: str, cls: type[TyperCommand] = TyperCommand) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -111,6 +119,37 @@ def command(name: str, cls: type[TyperCommand] = TyperCommand) -> Callable[[Call
         return app.command(name, cls=cls)(guarded)
 
     return register
+
+
+def parted(words: list[str]) -> tuple[list[str], list[str]]:
+    """Parts the options of all commands, wherever they stand, from the command with its own words.
+
+    Example:
+        >>> parted(["list-plugins", "--no-plugin", "toy", "--json"])
+        (['--no-plugin', 'toy'], ['list-plugins', '--json'])
+    """
+    common: list[str] = []
+    own: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            return common, [*own, word, *rest]
+        if word == "--no-plugin":
+            common += [word, *itertools.islice(rest, 1)]
+        elif word == "--traceback" or word.startswith("--no-plugin="):
+            common.append(word)
+        else:
+            own.append(word)
+    return common, own
+
+
+def warn_of_plugins() -> None:
+    """Says once what is wrong with plugins, before anything runs."""
+    from genkit.registry import installed
+
+    if os.environ.get("RANK", "0") == "0":
+        for complaint in installed().complaints():
+            typer.echo(f"warning: {complaint}", err=True)
 
 
 def narrowed(words: list[str]) -> typer.Typer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genkit.cli.app import command
+from genkit.cli.app import command, warn_of_plugins
 from genkit.cli.commands_runs import Device
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def bench(
     from genkit.bench import bench as measure
     from genkit.bench import whole_run
 
+    warn_of_plugins()
     if whole:
         spent = whole_run(recipe, overrides or (), steps, device)
         if as_json:

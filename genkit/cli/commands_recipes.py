@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genkit.cli.app import command
+from genkit.cli.app import command, warn_of_plugins
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Overrides.")]
 
@@ -24,6 +24,7 @@ def validate(
     from genkit.errors import DataError, RecipeError, UsageError
     from genkit.recipe import load_recipe
 
+    warn_of_plugins()
     overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
     recipes = [text for text in arguments if text not in overrides]
     if not recipes:

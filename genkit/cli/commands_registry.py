@@ -37,22 +37,34 @@ def list_plugins(
 
 def _listing(registry: Registry, kind: str | None) -> dict[str, Any]:
     components = [
-        {"kind": r.kind, "name": r.name, "summary": r.summary, "target": r.target, "plugin": r.plugin.name}
+        {
+            "kind": r.kind,
+            "name": registry.written(r),
+            "summary": r.summary,
+            "target": r.target,
+            "plugin": r.plugin.name,
+            "distribution": r.plugin.distribution,
+        }
         for r in registry.components(kind)
     ]
-    return {"plugins": [asdict(plugin) for plugin in registry.plugins], "components": components}
+    left_out = [{**asdict(plugin), "reason": reason} for plugin, reason in registry.left_out.items()]
+    plugins = [asdict(plugin) for plugin in registry.plugins]
+    return {"plugins": plugins, "left_out": left_out, "components": components}
 
 
 def _print_listing(registry: Registry, kind: str | None) -> None:
     plugins = [
-        (p.name, p.distribution, p.version, f"does not work: {p.error}" if p.error else p.location or p.module)
+        (p.name, p.distribution, p.version, "does not work, see below" if p.error else p.location or p.module)
         for p in registry.plugins
     ]
-    components = [(r.kind, r.name, r.summary) for r in registry.components(kind)]
+    plugins += [(p.name, p.distribution, p.version, f"not loaded: {why}") for p, why in registry.left_out.items()]
+    components = [(r.kind, registry.written(r), r.summary) for r in registry.components(kind)]
     if kind is None:
         _print_columns(("plugin", "distribution", "version", "from"), plugins)
         typer.echo()
     _print_columns(("kind", "name", "summary"), components)
+    for complaint in registry.complaints():
+        typer.echo(f"warning: {complaint}", err=True)
 
 
 def _print_columns(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -78,4 +90,4 @@ def describe(
     registration = installed().get(kind, name)  # before torch is imported: a misspelt name is told at once
     from genkit.cli.describe import describe_component
 
-    describe_component(registration)
+    describe_component(registration, installed().written(registration))

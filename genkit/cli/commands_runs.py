@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genkit.cli.app import command
+from genkit.cli.app import command, warn_of_plugins
 
 if TYPE_CHECKING:
     from genkit.events import Record, RunEnd
@@ -47,14 +47,12 @@ def run(
     """Trains a recipe and judges the result."""
     from genkit import runs as runner
     from genkit.errors import UsageError
-    from genkit.registry import installed
 
     if devices > 1 and not dry_run:
         if recipe is not None and resume is None:
             runner.check_recipe_and_name(recipe, overrides or (), name, runs)  # told once, not by every process
         _launch(devices)
-    for plugin in installed().broken():
-        typer.echo(f"warning: plugin {plugin.name!r} of {plugin.distribution} does not work: {plugin.error}", err=True)
+    warn_of_plugins()
     if resume not in (None, "auto"):
         changes = [*([recipe] if recipe else ()), *(overrides or ())]
         if name is not None or dry_run or any("=" not in change for change in changes):
@@ -199,6 +197,7 @@ def sample(
     from genkit.errors import UsageError
     from genkit.recipe.source import from_values
 
+    warn_of_plugins()
     if output.suffix not in (".png", ".npy"):
         raise UsageError(f"{output}: a name that ends in .png or .npy is wanted")
     loaded = runner.load(run_path, checkpoint=checkpoint, device=device)
@@ -244,6 +243,7 @@ def evaluate(
     """Judges a trained run with its recipe's evaluators, or with others."""
     from genkit import runs as runner
 
+    warn_of_plugins()
     names = [word for word in words or () if "=" not in word]
     overrides = [word for word in words or () if "=" in word]
     loaded = runner.load(run_path, checkpoint=checkpoint, device=device)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genkit.cli.app import command
+from genkit.cli.app import command, warn_of_plugins
 
 if TYPE_CHECKING:
     from genkit.launcher import Launcher
@@ -41,6 +41,7 @@ def sweep(
     from genkit.runs import checked_name
     from genkit.sweep import Sweep, table, write_csv
 
+    warn_of_plugins()
     carried_out_by = _launcher(launcher, jobs)
     grid = Sweep(recipe, words, runs / checked_name(name or f"{Path(recipe).stem}-sweep"), device)
     if dry_run:

@@ -20,11 +20,11 @@ from genkit.registry import Registration
 RECIPE_PLACES = {"model": "model", "objective": "objective", "sampler": "sampler", "dataset": "data"}
 
 
-def describe_component(registration: Registration) -> None:
-    """Prints everything that a recipe's author must know of a component."""
+def describe_component(registration: Registration, name: str) -> None:
+    """Prints everything that a recipe's author must know of a component, which recipes name as they are told here."""
     cls = registration.load()
     console = Console()
-    console.print(f"[bold]{registration.kind} {registration.name}[/]  ", end="")
+    console.print(f"[bold]{registration.kind} {name}[/]  ", end="")
     console.print(f"{registration.target}, from {registration.plugin.distribution} {registration.plugin.version}\n")
     console.print(Text(prose(inspect.getdoc(cls) or "")))
     console.print()
@@ -33,7 +33,7 @@ def describe_component(registration: Registration) -> None:
         if names:
             console.print(f"[bold]{label}[/]  {', '.join(names)}")
     console.print("\n[bold]in a recipe[/]\n")
-    console.print(Text(snippet(registration, cls)))
+    console.print(Text(snippet(registration.kind, name, cls)))
 
 
 def prose(docstring: str) -> str:
@@ -99,14 +99,14 @@ def _with_summary(capability: type[Any]) -> str:
     return f"{capability.__name__} ({plain(summary)})"
 
 
-def snippet(registration: Registration, cls: type[Component]) -> str:
+def snippet(kind: str, name: str, cls: type[Component]) -> str:
     """The component as a recipe names it."""
-    node = {"use": registration.name, **to_plain(cls.examples[0])}
-    if registration.kind == "evaluator":
-        return yaml.safe_dump({"evaluate": {registration.name: {**node, "every": 1}}}, sort_keys=False)
-    if registration.kind in ("optimizer", "schedule"):
-        return yaml.safe_dump({"train": {registration.kind: node}}, sort_keys=False)
-    place = RECIPE_PLACES.get(registration.kind)
+    node = {"use": name, **to_plain(cls.examples[0])}
+    if kind == "evaluator":
+        return yaml.safe_dump({"evaluate": {name.rpartition("/")[2]: {**node, "every": 1}}}, sort_keys=False)
+    if kind in ("optimizer", "schedule"):
+        return yaml.safe_dump({"train": {kind: node}}, sort_keys=False)
+    place = RECIPE_PLACES.get(kind)
     if place is None:
-        return f"# wherever a {registration.kind} is wanted\n{yaml.safe_dump(node, sort_keys=False)}"
+        return f"# wherever a {kind} is wanted\n{yaml.safe_dump(node, sort_keys=False)}"
     return yaml.safe_dump({place: node}, sort_keys=False)

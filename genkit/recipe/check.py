@@ -13,12 +13,14 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from genkit.component import Factory, Section, to_plain
-from genkit.errors import PluginError, Problem, RecipeError, UsageError, closest
+from genkit.errors import MissingPlugin, PluginError, Problem, RecipeError, UsageError, closest
 from genkit.model import lacking
+from genkit.plugin import same_distribution
 from genkit.recipe.recipe import Recipe
 from genkit.recipe.schema import Option, options_of
+from genkit.recipe.served import Server, recorded, served_by
 from genkit.recipe.source import KeyPath, Source, dotted, from_values, read, walk
-from genkit.registry import Registry, installed
+from genkit.registry import Registration, Registry, installed
 
 Found = tuple[KeyPath, str]
 S = TypeVar("S", bound=Section)
@@ -45,15 +47,17 @@ def load_recipe(
 
 def check(source: Source, registry: Registry) -> Recipe:
     """Turns a recipe's source into a :class:`Recipe`."""
-    values, found = _Checker(registry).options(_RECIPE_OPTIONS, _without_removed_entries(source.values))
+    checker = _Checker(registry, recorded(source.values))
+    values, found = checker.options(_RECIPE_OPTIONS, _without_removed_entries(source.values))
     if not found:
         recipe = Recipe(**values)
         object.__setattr__(recipe, "source", source)  # no key of its own, but where each key stands
         _locate(recipe, source)
         found = [*_capability_problems(recipe, registry), *_best_problems(recipe)]
         if not found:
+            object.__setattr__(recipe, "served_by", served_by(recipe, registry))  # by whom it is served now
             return recipe
-    raise RecipeError(Problem(dotted(path), message, source.place(path)) for path, message in found)
+    raise checker.error(Problem(dotted(path), message, source.place(path)) for path, message in found)
 
 
 def resolve(kind: str, node: Any, registry: Registry) -> Factory[Any]:
@@ -70,11 +74,26 @@ def resolve(kind: str, node: Any, registry: Registry) -> Factory[Any]:
 
 
 class _Checker:
-    """Walks recipe values along constructor signatures; pydantic calls it back for nested components."""
+    """Walks recipe values along constructor signatures; pydantic calls it back for nested components.
 
-    def __init__(self, registry: Registry) -> None:
+    Args:
+        registry: Where names are looked up.
+        servers: Who served the recipe's components when it was resolved, by kind and name.
+    """
+
+    def __init__(self, registry: Registry, servers: Mapping[str, Server] | None = None) -> None:
         self.registry = registry
+        self.servers = servers or {}
         self.beside: Iterable[str] = ()
+        self.owner = ""
+        self.missing: list[Server] = []
+
+    def error(self, problems: Iterable[Problem]) -> RecipeError:
+        """What is wrong as one error; if a distribution is missing that served the recipe, one that says which."""
+        if not self.missing:
+            return RecipeError(problems)
+        server = self.missing[0]
+        return MissingPlugin(problems, ", ".join(server.plugins), server.distribution, server.version)
 
     def section(self, owner: type[S], raw: Any) -> S:
         """Checks a part of the recipe with keys of its own. Pydantic calls this, as :meth:`resolve`."""
@@ -90,9 +109,16 @@ class _Checker:
         return owner(**values)
 
     def options(
-        self, known: Mapping[str, Option], raw: Mapping[str, Any], beside: Iterable[str] = ()
+        self, known: Mapping[str, Option], raw: Mapping[str, Any], beside: Iterable[str] = (), owner: str = ""
     ) -> tuple[dict[str, Any], list[Found]]:
-        """Checks every option of one owner, defaults included; ``beside`` are keys that its section takes."""
+        """Checks every option of one owner, defaults included.
+
+        Args:
+            known: Its options.
+            raw: What is given.
+            beside: Keys that its section takes.
+            owner: Its distribution, whose own components its defaults mean.
+        """
         found: list[Found] = [
             ((key,), f"there is no such key{closest(str(key), [*known, *beside])}") for key in raw if key not in known
         ]
@@ -102,6 +128,7 @@ class _Checker:
                 found.append(((name,), f"this key is missing: {option.type_text()}. {option.description}".rstrip()))
                 continue
             given = _completed(option, raw[name]) if name in raw else option.default
+            self.owner = owner if name not in raw or given is not raw[name] else ""
             try:
                 values[name] = option.adapter.validate_json(json.dumps(to_plain(given)), strict=True, context=self)
             except TypeError:
@@ -117,15 +144,32 @@ class _Checker:
             raise _nested(
                 [((), f"the name of a component of kind {kind} is wanted, or {{use: name, ...}}; {raw!r} given")]
             )
+        registration = self.lookup(kind, node["use"])
         try:
-            component = self.registry.get(kind, node["use"]).load()
-        except (UsageError, PluginError) as error:
+            component = registration.load()
+        except PluginError as error:
             raise _nested([(("use",), str(error))]) from error
         beside, self.beside = self.beside, ()
-        values, found = self.options(options_of(component), {k: v for k, v in node.items() if k != "use"}, beside)
+        given = {key: value for key, value in node.items() if key != "use"}
+        values, found = self.options(options_of(component), given, beside, registration.plugin.distribution)
         if found:
             raise _nested(found)
-        return Factory(node["use"], values, component)
+        return Factory(self.registry.written(registration), values, component)
+
+    def lookup(self, kind: str, name: str) -> Registration:
+        """Finds a component; where the recipe says who served it, that distribution's and no other's."""
+        server = self.servers.get(f"{kind} {name}")
+        message = ""
+        try:
+            found = self.registry.get(kind, name, server.distribution if server else self.owner)
+            if server is None or same_distribution(found.plugin.distribution, server.distribution):
+                return found
+            message = f"; {found.plugin.label} has one too: write {found.qualified} to take that"
+        except (UsageError, PluginError) as error:
+            if server is None:
+                raise _nested([(("use",), str(error))]) from error
+        self.missing.append(server)
+        raise _nested([(("use",), server.absence(kind, name, self.registry) + message)])
 
 
 def _completed(option: Option, given: Any) -> Any:

@@ -127,6 +127,21 @@ class Entry(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Served(Section):
+    """What a distribution gave to a recipe.
+
+    Attributes:
+        version: The distribution's version.
+        plugins: Its plugins that the components come from.
+        components: The components, each by its kind and name.
+    """
+
+    version: str
+    plugins: Sequence[str] = ()
+    components: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe(Section):
     """A recipe whose every key has been checked and every name resolved. Nothing is built yet.
 
@@ -138,6 +153,8 @@ class Recipe(Section):
         sampler: How the model is drawn from.
         train: How it is trained.
         evaluate: The evaluators, by the names that figures and pictures go under.
+        served_by: Which distributions the components come from, by their names. Genkit writes it into resolved recipes,
+            and refuses one whose component is served by another distribution now, or by none.
         source: What it was read from.
     """
 
@@ -148,6 +165,7 @@ class Recipe(Section):
     sampler: Factory[Sampler] = use("prior")
     train: Train = Train()
     evaluate: Mapping[EntryName, Entry] = field(default_factory=dict)
+    served_by: Mapping[str, Served] = field(default_factory=dict)
     source: Source | None = field(default=None, init=False, repr=False, compare=False)
 
     def place(self, key: str) -> str:

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
 from genkit.component import Factory, Section, to_plain
+from genkit.conformance import constructor_parameters
 from genkit.errors import PluginError
-from genkit.registry import Registration, Registry, constructor_parameters
+from genkit.registry import Registration, Registry
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 _REQUIRED = inspect.Parameter.empty
@@ -172,10 +173,11 @@ def json_schema(registry: Registry, recipe: type[Section], inlined: Sequence[typ
     beside = {_inline_kind(section): _own_properties(section) for section in inlined}
     definitions: dict[str, Any] = {}
     for registration in registry.components():
-        key = f"{registration.kind}.{registration.name}"
-        definitions[key] = _component_schema(registration, beside.get(registration.kind, {}))
+        name = registry.written(registration)
+        key = f"{registration.kind}.{name.replace('/', '.')}"
+        definitions[key] = _component_schema(registration, name, beside.get(registration.kind, {}))
         alternatives = definitions.setdefault(registration.kind, {"anyOf": [{"enum": []}]})["anyOf"]
-        alternatives[0]["enum"].append(registration.name)
+        alternatives[0]["enum"].append(name)
         alternatives.append({"$ref": f"#/$defs/{key}"})
     schema = _object_schema(options_of(recipe))
     schema["properties"]["extends"] = {"type": "string", "description": "Path of the recipe that this one changes."}
@@ -193,9 +195,9 @@ def _own_properties(section: type[Section]) -> dict[str, Any]:
     return {name: _option_schema(option) for name, option in options.items() if name != section.inline}
 
 
-def _component_schema(registration: Registration, beside: Mapping[str, Any]) -> dict[str, Any]:
+def _component_schema(registration: Registration, name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
     schema = _object_schema(options_of(registration.load()))
-    schema["properties"] = {"use": {"const": registration.name}, **schema["properties"], **beside}
+    schema["properties"] = {"use": {"const": name}, **schema["properties"], **beside}
     return {**schema, "description": registration.summary}
 
 

@@ -256,7 +256,7 @@ def refused(check):
 
 # ---- one problem -------------------------------------------------------------------------------------------------
 
-TOP_KEYS = "data, evaluate, model, objective, sampler, seed, train"
+TOP_KEYS = "data, evaluate, model, objective, sampler, seed, served_by, train"
 
 
 @pytest.mark.parametrize(
@@ -580,8 +580,8 @@ def test_a_component_that_cannot_be_loaded_is_a_problem_with_its_plugin(refused,
     registry.add(Registration("backbone", "ghost", "no_such_module:Ghost", PLUGIN))
     (line,) = refused("model.net=ghost")
     assert line.startswith(
-        "command line model.net=ghost: model.net.use: backbone 'ghost' (no_such_module:Ghost, plugin 'own' of "
-        "own-distribution) cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"
+        "command line model.net=ghost: model.net.use: plugin 'own' of own-distribution 1.0 (test_check) has a backbone "
+        "'ghost' (no_such_module:Ghost) that cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"
     )
 
 
@@ -633,6 +633,16 @@ def test_the_resolved_recipe_spells_every_default_out(check, registry):
             "cache": "auto",
         },
         "evaluate": {"score": {"use": "score", "num_samples": 1, "splits": [], "every": 1}},
+        "served_by": {
+            "own-distribution": {
+                "version": "1.0",
+                "plugins": ["own"],
+                "components": [
+                    *("backbone plain", "dataset dots", "evaluator score", "model toy", "objective painting"),
+                    *("optimizer adam", "sampler prior", "schedule constant"),
+                ],
+            }
+        },
     }
 
 
