@@ -14,7 +14,7 @@ from genkit import DataSpec, Split
 from genkit.cache import cache_folder
 from genkit.engine.feed import Feed
 from genkit.engine.seeds import random_states, seed_all
-from genkit.testing.common import same_random_states
+from genkit.testing.keeping import same_random_states
 
 CPU = torch.device("cpu")
 SPEC = DataSpec((1, 6, 6), num_classes=3, protocol="stripes")

@@ -12,7 +12,7 @@ from genkit.engine.player import Player
 from genkit.engine.step import TrainStep
 from genkit.objective import critics_of
 from genkit.recipe import load_recipe
-from genkit.testing.common import refused
+from genkit.testing import refused
 from genkit_objectives.sum import Sum
 
 SPEC = genkit.DataSpec((1, 3, 3), levels=2)
