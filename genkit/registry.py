@@ -47,10 +47,13 @@ class Registration:
     target: str
     plugin: Plugin
 
-    def load(self) -> type[Component]:
+    def load(self, *, strict: bool | None = None) -> type[Component]:
         """The class itself.
 
         What its module does to others while it is imported is put back, and said in a warning.
+
+        Args:
+            strict: Refuse it for that instead; as ``GENKIT_STRICT_PLUGINS`` says, if not given.
 
         Raises:
             PluginError: It cannot be imported, is not of its kind, or its constructor is no schema; where plugins are
@@ -58,7 +61,7 @@ class Registration:
         """
         module, _, attribute = self.target.partition(":")
         try:
-            found: Any = self._import(module)
+            found: Any = self._import(module, is_strict() if strict is None else strict)
             cls: Any = functools.reduce(getattr, attribute.split("."), found)
         except PluginError:
             raise
@@ -69,14 +72,14 @@ class Registration:
             raise self.fault(f"is none: {problem}")
         return cls
 
-    def _import(self, module: str) -> Any:
+    def _import(self, module: str, strict: bool) -> Any:
         if module in sys.modules:
             return sys.modules[module]
         with watched() as conduct:
             found = importlib.import_module(module)
         for complaint in conduct.complaints(slow=None):
             fault = self.fault(f"{complaint} when it was imported")
-            if is_strict():
+            if strict:
                 raise fault
             warnings.warn(str(fault), stacklevel=3)
         return found
@@ -162,15 +165,15 @@ class Registry:
         """All that is wrong with plugins: those that do not work, and those that do what a plugin should not."""
         return [complaint for plugin in self.plugins for complaint in plugin.complaints()]
 
-    def plugin(self, name: str) -> Plugin:
-        """The plugin of that name, or of the distribution of that name.
+    def called(self, name: str) -> list[Plugin]:
+        """The plugin of that name, or all of the distribution of that name.
 
         Raises:
             PluginError: There is none.
         """
-        found = next((plugin for plugin in self.plugins if plugin.goes_by(name)), None)
-        if found is None:
-            names = {name for plugin in self.plugins for name in (plugin.name, plugin.distribution)}
+        found = [plugin for plugin in self.plugins if plugin.goes_by(name)]
+        if not found:
+            names = {word for plugin in self.plugins for word in (plugin.name, plugin.distribution)}
             raise PluginError(f"no plugin or distribution is called {name!r}{closest(name, names)}{self._absent()}")
         return found
 

@@ -187,7 +187,6 @@ def test_markup_that_is_not_rendered_ends_the_build(html, what):
 # ---- the tutorial ------------------------------------------------------------------------------------------------
 
 TUTORIAL = (DOCS / "writing-a-plugin.md").read_text(encoding="utf-8")
-HAS_CHECKS = hasattr(genkit.Component, "check")
 
 
 @pytest.fixture
@@ -214,7 +213,6 @@ def python(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(not HAS_CHECKS, reason="kinds do not name their checks yet")
 def test_tutorial_runs(tutorial):
     """The tutorial's components, its recipe line and its tests, as written."""
     assert {p.name for p in (tutorial / "my_resnet").iterdir()} == {
@@ -234,7 +232,6 @@ def test_tutorial_runs(tutorial):
     assert '"name": "near"' in (tutorial / "runs" / "with_my_resnet" / "metrics.jsonl").read_text()
 
 
-@pytest.mark.skipif(not HAS_CHECKS, reason="kinds do not name their checks yet")
 def test_tutorial_check_catches_a_broken_kernel(tutorial):
     broken = "from my_resnet.kernel import Kernel\n\n\nclass Far(Kernel):\n    '''Far is alike.'''\n\n"
     broken += "    def __init__(self):\n        pass\n\n    def __call__(self, x, y):\n"
@@ -244,7 +241,6 @@ def test_tutorial_check_catches_a_broken_kernel(tutorial):
     assert "two examples are more alike than one and itself" in done.stderr
 
 
-@pytest.mark.skipif("new-plugin" not in generate.commands(), reason="there is no genkit new-plugin yet")
 def test_tutorial_shows_what_new_plugin_writes(tmp_path):
     made = python(tmp_path, "-m", "genkit", "new-plugin", "my-resnet", "--kind", "backbone")
     assert made.returncode == 0, made.stderr

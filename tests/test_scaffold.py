@@ -14,9 +14,10 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from genkit import PluginError, UsageError, hookimpl
+from genkit import PluginError, hookimpl
 from genkit.cli import app
 from genkit.component import kind_class
+from genkit.plugin import Plugin
 from genkit.registry import Registry, installed
 from genkit.scaffold import plan
 from genkit.scaffold.names import names_of
@@ -54,10 +55,8 @@ def whole(tmp_path_factory):
     """A plugin with a component of every kind that has a template, as the command writes it; and where it is found."""
     folder = tmp_path_factory.mktemp("whole")
     words = [word for kind in KINDS for word in ("--kind", kind)]
-    code = "import sys; from genkit.cli import app; app(standalone_mode=False); print('torch' in sys.modules)"
-    made = python("-c", code, "new-plugin", "made-up", *words, cwd=folder)
+    made = python("-m", "genkit", "new-plugin", "made-up", *words, cwd=folder)
     assert made.returncode == 0, made.stderr
-    assert made.stdout.splitlines()[-1] == "False", "making a plugin imports torch"
     return SimpleNamespace(folder=folder / "made-up", path=install(folder / "made-up", folder / "site"))
 
 
@@ -75,7 +74,6 @@ def test_a_template_is_of_its_kind_and_names_its_check(kind):
     template = OFFER.templates[kind]
     component = importlib.import_module(template.module).Template
     assert kind_class(component).kind == kind
-    assert kind_class(component).check == template.check
     module, _, function = template.check.partition(":")
     assert callable(getattr(importlib.import_module(module), function))
 
@@ -285,8 +283,20 @@ def registry():
     """A registry of its own, with genkit's hooks and the plugin of the core's templates."""
     made = Registry(type(installed().manager)("genkit"))
     made.manager.add_hookspecs(importlib.import_module("genkit.hookspecs"))
-    made.manager.register(importlib.import_module("genkit_templates"), name="genkit-torch:templates")
+    add(made, Plugin("templates", "genkit_templates", "genkit-torch", "1"), importlib.import_module("genkit_templates"))
     return made
+
+
+OTHER = Plugin("other", "other", "other-dist", "1")
+
+
+def add(registry, plugin, module):
+    """Has a module take part as a plugin."""
+    registry.plugins.append(plugin)
+    registry.manager.register(module, name=f"{plugin.distribution}:{plugin.name}")
+
+
+HEAD = "from genkit import Component\nclass Template(Component"
 
 
 def fails(register):
@@ -296,46 +306,42 @@ def fails(register):
 @pytest.mark.parametrize(
     ("offer", "problem"),
     [
-        (fails, "register_templates: RuntimeError: out of order"),
+        (fails, "RuntimeError: out of order"),
         (
-            lambda register: register("backbone", "other.backbone", check="other:check"),
-            "register_templates: PluginError: there is a template of kind 'backbone' already, from plugin 'templates' "
-            "of genkit-torch",
+            lambda register: register("backbone", "other.backbone"),
+            "PluginError: plugin 'templates' of genkit-torch 1 offers a template of kind 'backbone' already",
         ),
         (
-            lambda register: register("kernel", "kernel", check="other:check"),
-            "register_templates: PluginError: template of kind 'kernel': a module within a package and a check "
-            "'module:function' are wanted, 'kernel' and 'other:check' given",
-        ),
-        (
-            lambda register: register("kernel", "other.kernel", check="check"),
-            "register_templates: PluginError: template of kind 'kernel': a module within a package and a check "
-            "'module:function' are wanted, 'other.kernel' and 'check' given",
+            lambda register: register("kernel", "kernel"),
+            "PluginError: template of kind 'kernel': a module within a package is wanted, 'kernel' given",
         ),
     ],
 )
 def test_a_plugin_that_offers_in_vain_is_named_and_harms_nobody(registry, offer, problem):
-    registry.manager.register(Offering(offer), name="other-dist:other")
+    add(registry, OTHER, Offering(offer))
     found = offered(registry)
-    assert found.problems == [f"plugin 'other' of other-dist: {problem}"]
+    (fault,) = found.problems
+    assert str(fault).startswith(f"plugin 'other' of other-dist 1 (other) offers templates in vain: {problem}; mend")
     assert sorted(found.templates) == sorted(importlib.import_module("genkit_templates").KINDS)
 
 
 def test_the_command_names_a_plugin_that_offers_in_vain_and_goes_on(registry, tmp_path, monkeypatch):
-    registry.manager.register(Offering(fails), name="other-dist:other")
+    add(registry, OTHER, Offering(fails))
     monkeypatch.setattr("genkit.registry.installed", lambda: registry)
-    with pytest.warns(UserWarning, match=r"^plugin 'other' of other-dist: register_templates: RuntimeError: out of"):
-        result = CliRunner().invoke(app, ["new-plugin", "my-resnet", "--directory", str(tmp_path)])
+    result = CliRunner().invoke(app, ["new-plugin", "my-resnet", "--directory", str(tmp_path)])
     assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("warning: plugin 'other' of other-dist 1 (other) offers templates in vain: Runtime")
     assert [path.name for path in tmp_path.iterdir()] == ["my-resnet"]
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "thing.py cannot be read: "),
-        ({"thing.py": "class Thing: ..."}, "there is no class Template in it"),
-        ({"thing.py": "class Template(Thing): ..."}, "thing.yaml cannot be read: "),
+        ({}, "cannot be read: thing.py: "),
+        ({"thing.py": "class Thing: ..."}, "cannot be imported: AttributeError"),
+        ({"thing.py": "import nothing_at_all"}, "cannot be imported: ModuleNotFoundError"),
+        ({"thing.py": f"{HEAD}, kind='thing'): ..."}, "is of a kind that names no check"),
+        ({"thing.py": f"{HEAD}, kind='thing', check='a:b'): ..."}, "cannot be read: thing.yaml: "),
     ],
 )
 def test_a_template_that_is_not_there_is_its_plugins_fault(tmp_path, monkeypatch, files, message):
@@ -344,13 +350,16 @@ def test_a_template_that_is_not_there_is_its_plugins_fault(tmp_path, monkeypatch
     for name, text in {"__init__.py": "", **files}.items():
         (package / name).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "probe_offers", raising=False)
-    template = Template("thing", "probe_offers.thing", "other:check", "plugin 'other' of other-dist")
-    with pytest.raises(PluginError, match=rf"^plugin 'other' of other-dist: the template of kind 'thing'.*{message}"):
+    for module in ("probe_offers", "probe_offers.thing"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    template = Template("thing", "probe_offers.thing", OTHER)
+    with pytest.raises(
+        PluginError, match=rf"other-dist 1 \(other\) offers a template of kind 'thing'.* that {message}"
+    ):
         plan("new-one", ["thing"], installed(), type(OFFER)({"thing": template})).write(tmp_path)
     assert not (tmp_path / "new-one").exists()
 
 
 def test_without_any_template_no_kind_can_be_had():
-    with pytest.raises(UsageError, match=r"has no template; there are templates for no kind$"):
+    with pytest.raises(PluginError, match=r"has no template; there are templates for no kind$"):
         plan("new-one", ["backbone"], installed(), type(OFFER)())

@@ -98,6 +98,4 @@ def _check_free_here(names: Names) -> None:
     spec = importlib.util.find_spec(names.module)
     if spec is not None:
         file = spec.origin or ", ".join(spec.submodule_search_locations or ())
-        raise PluginError(
-            f"module {names.module!r} can be imported already, from {file}", file=file, remedy=ANOTHER
-        )
+        raise PluginError(f"module {names.module!r} can be imported already, from {file}", file=file, remedy=ANOTHER)

@@ -123,7 +123,8 @@ def models_for(asker: Factory[Any]) -> Iterator[tuple[str, GenerativeModel]]:
     for registration in installed().components("model"):
         if lacking(registration.load(), requirements(asker)):
             continue
-        for build, (name, spec) in itertools.product(examples("model", registration.name), SPECS.items()):
+        builds = examples("model", installed().written(registration))
+        for build, (name, spec) in itertools.product(builds, SPECS.items()):
             made = small_model(build, spec)
             if made is not None and not lacking(made, requirements(asker)):  # options may withhold what the class has
                 yield f"{build} on {name}", made

@@ -135,12 +135,13 @@ class Compatibility:
 
     def _choices(self, kind: str, names: Collection[str] | None) -> Iterator[Choice]:
         for registration in self.registry.components(kind):
-            if names is not None and registration.name not in names:
+            name = self.registry.written(registration)
+            if names is not None and name not in names:
                 continue
             for example in registration.load().examples:
-                build = resolve(kind, {"use": registration.name, **example}, self.registry)
+                build = resolve(kind, {"use": name, **example}, self.registry)
                 node = self._shrunk(build)
-                yield Choice(registration.name, resolve(kind, node, self.registry), example, node)
+                yield Choice(name, resolve(kind, node, self.registry), example, node)
 
     def _shrunk(self, value: Any) -> Any:
         """What a recipe says, every option spelled out, with those that make a component small wherever it stands."""

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from genkit.component import Component, Factory
+from genkit.conformance import conformance
 from genkit.engine.seeds import preserved, random_states
 from genkit.errors import PluginError, RecipeError
 from genkit.recipe.check import resolve
 from genkit.recipe.schema import Option, options_of
-from genkit.registry import conformance, installed
+from genkit.registry import installed
 from genkit.testing.keeping import CPU, equal, seed, unchanged, unseeded, untouched
 
 T = TypeVar("T")

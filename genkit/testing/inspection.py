@@ -25,7 +25,7 @@ class Finding:
     """What one check said of one example of a component.
 
     Attributes:
-        kind: The component's kind; ``plugin`` where the plugin itself does not work.
+        kind: The component's kind; ``plugin`` for how the plugin itself was loaded.
         component: Its name.
         options: The options of the example.
         check: Where the check is, ``module:function``; empty if its kind has none.
@@ -50,23 +50,23 @@ def inspect_plugin(name: str, component: str | None = None, registry: Registry |
         registry: Where to look; what is installed, if not given.
 
     Raises:
-        UsageError: No such plugin is installed, or it has no such component; the message has the closest match.
+        PluginError: No such plugin is installed; the message has the closest match.
+        UsageError: It has no such component; the same.
     """
     registry = registry or installed()
-    plugins = _named(name, registry)
+    plugins = registry.called(name)
     mine = [r for r in registry.components() if _of(r, plugins)]
     if component is not None:
         mine = _chosen(mine, component, name)
-    broken = [Finding("plugin", p.name, outcome="failed", message=p.error) for p in plugins if p.error]
-    return broken + [finding for registration in mine for finding in _inspect(registration, registry)]
+    loading = [_loading(plugin) for plugin in plugins if component is None]
+    return loading + [finding for registration in mine for finding in _inspect(registration, registry)]
 
 
-def _named(name: str, registry: Registry) -> list[Plugin]:
-    found = [plugin for plugin in registry.plugins if name in (plugin.name, plugin.distribution)]
-    if not found:
-        known = {word for plugin in registry.plugins for word in (plugin.name, plugin.distribution)}
-        raise UsageError(f"no plugin and no distribution with plugins is called {name!r}{closest(name, known)}")
-    return found
+def _loading(plugin: Plugin) -> Finding:
+    """How the plugin itself was loaded: apart from others, without harm to them."""
+    complaints = plugin.complaints()
+    outcome: Outcome = "failed" if complaints else "passed"
+    return Finding("plugin", plugin.name, {}, "loading", outcome, "\n  ".join(map(str, complaints)))
 
 
 def _of(registration: Registration, plugins: list[Plugin]) -> bool:
@@ -101,10 +101,9 @@ def check_of(cls: type[Component]) -> Check | None:
 
 def _inspect(registration: Registration, registry: Registry) -> Iterator[Finding]:
     """One finding for each example, or one for why there is none."""
-    kind, name = registration.kind, registration.name
+    kind, name = registration.kind, registry.written(registration)
     try:
-        with preserved(CPU), untouched(f"importing {registration.target}"):
-            cls = registration.load()
+        cls = registration.load(strict=True)
         check = check_of(cls)
     except (PluginError, AssertionError) as error:
         yield Finding(kind, name, outcome="failed", message=str(error))

@@ -78,7 +78,7 @@ def sampler_for(model: GenerativeModel, objective: Objective) -> Sampler | None:
 
 def _serving(kind: str, model: GenerativeModel) -> Factory[Any] | None:
     for registration in installed().components(kind):
-        build = examples(kind, registration.name)[0]
+        build = examples(kind, installed().written(registration))[0]
         if not lacking(model, requirements(build)):
             return build
     return None

@@ -1,5 +1,6 @@
 """`genkit check-plugin`: a row for each component and example, the reason of what failed, and nothing left changed."""
 
+import sys
 import textwrap
 from importlib.metadata import EntryPoint
 
@@ -107,6 +108,7 @@ BROKEN = """
     register("crooked", Crooked)
     register("explodes", Explodes)
     register("gone", "kit_probe_broken:Gone", kind="backbone")
+    register("rude", "kit_probe_rude:Line", kind="backbone")
 """
 
 
@@ -117,14 +119,17 @@ class Distribution:
 
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
-    """Four plugins: one that is sound, one with broken components, one that does not load, one with nothing."""
+    """One that is sound, one with broken components, one that does not load, one that prints, one with nothing."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    rude = "import torch\ntorch.set_default_dtype(torch.float64)\nfrom kit_probe_sound import Line\n"
+    (tmp_path / "kit_probe_rude.py").write_text(rude)
     sources = {
         "sound": SOURCE,
         "broken": SOURCE.replace('register("line", Line)', "pass").split("    register(")[0]
         + "\n@hookimpl\ndef register_components(register):"
         + BROKEN,
         "raises": "raise OSError('no such disk')",
+        "noisy": "print('hello')",
         "empty": '"""Nothing."""',
     }
     entries = []
@@ -135,7 +140,9 @@ def registry(tmp_path, monkeypatch):
         entries.append(entry)
     registry = load_registry(entries)
     monkeypatch.setattr("genkit.testing.inspection.installed", lambda: registry)
-    return registry
+    yield registry
+    for name in [name for name in sys.modules if name.startswith("kit_probe_")]:
+        del sys.modules[name]
 
 
 def invoke(*words):
@@ -151,12 +158,13 @@ def outcomes(findings):
 def test_every_component_and_example_has_a_finding(name):
     findings = inspect_plugin(name)
     assert outcomes(findings) == [
+        ("plugin", "sound", {}, "passed"),
         ("backbone", "line", {}, "passed"),
         ("backbone", "line", {"bias": False, "shift": 2.0}, "passed"),
         ("dataset", "away", {}, "not checked"),
         ("kernel", "laplace", {}, "not checked"),
     ]
-    line, _, away, laplace = findings
+    _, line, _, away, laplace = findings
     assert line.check == "genkit.testing:check_backbone"
     assert away.message == "put the files into /data"
     assert laplace.message == "kind 'kernel' names no check"
@@ -168,14 +176,14 @@ def test_what_fails_says_why_and_harms_nobody_else():
     before = {name: read() for name, (read, _) in SETTINGS.items()}
     state = torch.get_rng_state()
     findings = inspect_plugin("broken")
-    assert {f.component: f.outcome for f in findings} == dict.fromkeys(("crooked", "explodes", "gone"), "failed")
+    broken = ("crooked", "explodes", "gone", "rude")
+    assert {f.component: f.outcome for f in findings} == {"broken": "passed", **dict.fromkeys(broken, "failed")}
     messages = {f.component: f.message for f in findings}
     assert "changes torch's default dtype from torch.float32 to torch.float64" in messages["crooked"]
     assert messages["explodes"].startswith("KeyError: 'a key of its own' (")
     assert "kit_probe_broken.py:" in messages["explodes"]
-    assert (
-        "backbone 'gone' (kit_probe_broken:Gone, plugin 'broken' of broken-dist) cannot be imported" in messages["gone"]
-    )
+    assert "has a backbone 'gone' (kit_probe_broken:Gone) that cannot be imported" in messages["gone"]
+    assert "that changed torch's default dtype; that was put back when it was imported" in messages["rude"]
     assert {name: read() for name, (read, _) in SETTINGS.items()} == before
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -185,6 +193,13 @@ def test_a_plugin_that_does_not_load_is_a_failure_with_its_reason():
     (finding,) = inspect_plugin("raises")
     assert (finding.kind, finding.component, finding.outcome) == ("plugin", "raises", "failed")
     assert "OSError: no such disk" in finding.message
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_plugin_that_misbehaves_when_it_is_loaded_fails():
+    (finding,) = inspect_plugin("noisy")
+    assert (finding.kind, finding.check, finding.outcome) == ("plugin", "loading", "failed")
+    assert "printed 'hello'" in finding.message
 
 
 @pytest.mark.usefixtures("registry")
@@ -205,7 +220,7 @@ def test_the_command_prints_a_table_and_ends_with_1_if_something_failed(registry
     assert ["backbone", "line", "check_backbone", "passed"] in rows
     assert ["backbone", "line", "{bias:", "false,", "shift:", "2.0}", "check_backbone", "passed"] in rows
     assert "not checked: dataset away\n  put the files into /data" in result.output
-    assert "2 passed, 0 failed, 2 not checked" in result.output
+    assert "3 passed, 0 failed, 2 not checked" in result.output
     result = invoke("broken", "--component", "backbone/explodes")
     assert result.exit_code == 1
     assert "failed: backbone explodes\n  KeyError" in result.output
@@ -217,7 +232,7 @@ def test_the_command_prints_a_table_and_ends_with_1_if_something_failed(registry
 def test_an_unknown_plugin_is_refused_with_the_closest_match():
     result = invoke("soundd")
     assert result.exit_code == 2
-    assert "no plugin and no distribution with plugins is called 'soundd'; did you mean 'sound'?" in result.output
+    assert "no plugin or distribution is called 'soundd'; did you mean 'sound'?" in result.output
 
 
 @pytest.mark.usefixtures("registry")
