@@ -243,7 +243,7 @@ def another_class(x, labels):
         (None, {"network": {"use": "mlp", "hidden_dims": [17]}}),
         (None, {"network": {"use": "mlp", "hidden_dims": [16], "activation": "silu"}}),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 def test_other_data_or_settings_give_another_hash(change, options):
     usual, _ = fitted()
