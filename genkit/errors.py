@@ -8,6 +8,7 @@ alone, without a traceback, and ends with the error's ``exit_code``: 2 for a req
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -132,6 +133,19 @@ class MissingPlugin(RecipeError, PluginError):
     def __init__(self, problems: Iterable[Problem], plugin: str, distribution: str, version: str) -> None:
         super().__init__(problems)
         PluginError.__init__(self, RecipeError.__str__(self), plugin=plugin, distribution=distribution, version=version)
+
+
+def told(error: BaseException) -> str:
+    """One line for an exception that is not genkit's own: its type, its message and the last line of code it passed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    try:
+        message = str(error)
+    except Exception:
+        message = "its message cannot be told"
+    if isinstance(error, SyntaxError):
+        message, place = error.msg, f" ({error.filename}:{error.lineno})"
+    return " ".join(f"{type(error).__name__}: {message}{place}".split())
 
 
 def closest(given: str, allowed: Iterable[str]) -> str:

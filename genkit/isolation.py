@@ -6,12 +6,11 @@ Nothing here imports torch or numpy; what they hold is looked at where somebody 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,23 +52,63 @@ class Conduct:
         return found
 
 
+class _Held:
+    """A stream whose text is kept from it for a while; in all else, and afterwards, it is that stream."""
+
+    def __init__(self, stream: Any, kept: list[str]) -> None:
+        self._stream = stream
+        self._kept: list[str] | None = kept
+
+    def write(self, text: str) -> int:
+        if self._kept is None:
+            return self._stream.write(text)
+        self._kept.append(text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def let_go(self) -> None:
+        """From now on text passes: a log handler that was made meanwhile writes to this for ever."""
+        self._kept = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _output_kept() -> Iterator[list[str]]:
+    kept: list[str] = []
+    out, err = sys.stdout, sys.stderr
+    held = [None if stream is None else _Held(stream, kept) for stream in (out, err)]
+    sys.stdout, sys.stderr = held  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield kept
+    finally:
+        sys.stdout, sys.stderr = out, err
+        for stream in held:
+            if stream is not None:
+                stream.let_go()
+
+
 @contextlib.contextmanager
 def watched() -> Iterator[Conduct]:
     """Watches the code within, holds back what it prints, and puts back what it changes for everybody."""
-    conduct, output = Conduct(), io.StringIO()
-    before = {setting.name: setting.read() for setting in _SETTINGS}
+    conduct, kept = Conduct(), []
+    before = {setting.name: setting.read() for setting in SETTINGS}
     began = time.perf_counter()
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        with _output_kept() as kept:
             yield conduct
     finally:
         conduct.seconds = time.perf_counter() - began
-        conduct.printed = output.getvalue()
-        conduct.changed = [setting.name for setting in _SETTINGS if setting.put_back(before[setting.name])]
+        conduct.printed = "".join(kept)
+        conduct.changed = [setting.name for setting in SETTINGS if setting.put_back(before[setting.name])]
 
 
 @dataclass(frozen=True)
-class _Setting:
+class Setting:
     """Something that the whole process shares.
 
     Attributes:
@@ -87,18 +126,21 @@ class _Setting:
     fresh: Callable[[Any], Any] | None = None
 
     def read(self) -> Any:
-        """Its value; a mark of its own where its library is not there yet."""
+        """Its value; a mark of its own where its library is not there yet, or it cannot be read."""
         module = sys.modules.get(self.library)
-        return _ABSENT if module is None else self.get(module)
+        try:
+            return _ABSENT if module is None else self.get(module)
+        except Exception:  # half a library whose import failed, a folder that is gone
+            return _ABSENT
 
     def put_back(self, before: Any) -> bool:
         """Writes an earlier value, or a fresh one; returns whether it had to."""
-        module = sys.modules.get(self.library)
+        module, now = sys.modules.get(self.library), self.read()
         if module is None or (before is _ABSENT and self.fresh is None):
             return False
-        with contextlib.suppress(AttributeError):  # an import that failed leaves half a library
+        with contextlib.suppress(Exception):
             wanted = self.fresh(module) if before is _ABSENT and self.fresh is not None else before
-            if _same(self.get(module), wanted):
+            if now is not _ABSENT and _same(now, wanted):
                 return False
             self.set(module, wanted)
             return True
@@ -111,6 +153,29 @@ def _same(one: Any, other: Any) -> bool:
     return bool((one == other).all()) if getattr(one, "shape", ()) else one == other
 
 
+def _backends(torch: Any) -> tuple[Any, ...]:
+    """Whose precision of float32 products can be set, the one that others fall back on first."""
+    backends = torch.backends
+    return backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul
+
+
+def _precision(torch: Any) -> tuple[str, ...]:
+    """The older name of the setting first, which torch refuses to read where the newer ones were written."""
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        older = ""
+    return older, *(backend.fp32_precision for backend in _backends(torch))
+
+
+def _set_precision(torch: Any, values: tuple[str, ...]) -> None:
+    older, *newer = values
+    if older:
+        torch.set_float32_matmul_precision(older)
+    for backend, value in zip(_backends(torch), newer, strict=True):
+        backend.fp32_precision = value
+
+
 def _unseeded(torch: Any) -> Any:
     """The state of torch's generator before anybody drew from it; of one that somebody seeded, a new one's.
 
@@ -120,53 +185,61 @@ def _unseeded(torch: Any) -> Any:
     return torch.Generator().manual_seed(seed if seed >= 2**32 else torch.Generator().seed()).get_state()
 
 
-_SETTINGS = (
-    _Setting("Python's random numbers", "random", lambda m: random.getstate(), lambda m, value: random.setstate(value)),
-    _Setting("the working directory", "os", lambda m: os.getcwd(), lambda m, value: os.chdir(value)),
-    _Setting(
+SETTINGS = (
+    Setting("Python's random numbers", "random", lambda m: random.getstate(), lambda m, value: random.setstate(value)),
+    Setting("the working directory", "os", lambda m: os.getcwd(), lambda m, value: os.chdir(value)),
+    Setting(
         "numpy's random numbers", "numpy", lambda m: m.random.get_state(), lambda m, value: m.random.set_state(value)
     ),
-    _Setting(
+    Setting(
         "torch's random numbers",
         "torch",
         lambda m: m.default_generator.get_state(),
         lambda m, value: m.default_generator.set_state(value),
         _unseeded,
     ),
-    _Setting(
+    Setting(
         "torch's default dtype",
         "torch",
         lambda m: m.get_default_dtype(),
         lambda m, value: m.set_default_dtype(value),
         lambda m: m.float32,
     ),
-    _Setting(
+    Setting(
         "torch's default device",
         "torch",
         lambda m: m.get_default_device(),
         lambda m, value: m.set_default_device(None if value.type == "cpu" else value),
         lambda m: m.device("cpu"),
     ),
-    _Setting(
+    Setting(
         "whether torch records gradients",
         "torch",
         lambda m: m.is_grad_enabled(),
         lambda m, value: m._C._set_grad_enabled(value),
         lambda m: True,
     ),
-    _Setting(
-        "torch's precision of matrix products",
+    Setting("torch's precision of float32 products", "torch", _precision, _set_precision),
+    Setting(
+        "whether torch looks for anomalies",
         "torch",
-        lambda m: m.get_float32_matmul_precision(),
-        lambda m, value: m.set_float32_matmul_precision(value),
-        lambda m: "highest",
+        lambda m: m.is_anomaly_enabled(),
+        lambda m, value: m.autograd.set_detect_anomaly(value),
+        lambda m: False,
     ),
-    _Setting(
+    Setting(
+        "whether cuDNN tries algorithms out",
+        "torch",
+        lambda m: m.backends.cudnn.benchmark,
+        lambda m, value: setattr(m.backends.cudnn, "benchmark", value),
+        lambda m: False,
+    ),
+    Setting(
         "whether torch is deterministic",
         "torch",
         lambda m: m.are_deterministic_algorithms_enabled(),
         lambda m, value: m.use_deterministic_algorithms(value),
         lambda m: False,
     ),
-    _Setting("torch's number of threads", "torch", lambda m: m.get_num_threads(), lambda m, v: m.set_num_threads(v)),
+    Setting("torch's number of threads", "torch", lambda m: m.get_num_threads(), lambda m, v: m.set_num_threads(v)),
 )

@@ -136,7 +136,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def is_strict() -> bool:
     """Whether every problem of a plugin is to end the program."""
-    return os.environ.get(STRICT, "0") not in ("", "0")
+    return os.environ.get(STRICT, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def api_problem(stated: object) -> str:

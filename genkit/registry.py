@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import inspect
 import sys
-import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import pluggy
@@ -22,10 +22,16 @@ import pluggy
 from genkit import hookspecs
 from genkit.component import Component
 from genkit.conformance import conformance
-from genkit.errors import PluginError, UsageError, closest
+from genkit.errors import PluginError, UsageError, closest, told
 from genkit.isolation import watched
 from genkit.plugin import API_CONSTANT, Plugin, Selection, api_problem, is_strict, same_distribution
 from genkit.sources import location, stated, summaries
+
+#: What is not a plugin's affair, among all that its code may raise.
+PASSED_ON = (KeyboardInterrupt, GeneratorExit)
+
+_MISCONDUCT: dict[str, list[str]] = {}
+"""What modules of components did to others when they were imported, for those who ask after it later."""
 
 GROUP = "genkit.plugins"
 OWN_DISTRIBUTION = "genkit-torch"
@@ -63,26 +69,28 @@ class Registration:
         try:
             found: Any = self._import(module, is_strict() if strict is None else strict)
             cls: Any = functools.reduce(getattr, attribute.split("."), found)
-        except PluginError:
+        except (PluginError, *PASSED_ON):
             raise
-        except (Exception, SystemExit) as error:
-            raise self.fault(f"cannot be imported: {_reason(error)}") from error
+        except BaseException as error:
+            raise self.fault(f"cannot be imported: {told(error)}") from error
         problem = conformance(cls, self.kind)
         if problem:
             raise self.fault(f"is none: {problem}")
         return cls
 
     def _import(self, module: str, strict: bool) -> Any:
-        if module in sys.modules:
-            return sys.modules[module]
-        with watched() as conduct:
-            found = importlib.import_module(module)
-        for complaint in conduct.complaints(slow=None):
+        known = module in sys.modules
+        if not known:
+            with watched() as conduct:
+                importlib.import_module(module)
+            _MISCONDUCT[module] = conduct.complaints(slow=None)
+        for complaint in _MISCONDUCT.get(module, ()):
             fault = self.fault(f"{complaint} when it was imported")
             if strict:
                 raise fault
-            warnings.warn(str(fault), stacklevel=3)
-        return found
+            if not known:
+                warnings.warn(str(fault), stacklevel=3)
+        return sys.modules[module]
 
     def fault(self, message: str) -> PluginError:
         """An error that is this component's."""
@@ -145,17 +153,21 @@ class Registry:
             PluginError: Several distributions have that name, and none is named.
             UsageError: No plugin registered it; the message has the closest match and the broken plugins.
         """
-        distribution, _, plain = name.rpartition("/")
+        distribution, slash, plain = name.rpartition("/")
         rivals = self._components.get((kind, plain), [])
         own = [item for item in rivals if same_distribution(item.plugin.distribution, distribution or beside)]
-        chosen = own[0] if own else None if distribution else _meant(rivals)
+        chosen = own[0] if own else None if slash else _meant(rivals)
         if chosen is not None:
             return chosen
-        if rivals and not distribution:
+        if rivals and not slash:
             raise _ambiguous(rivals)
-        if not self.names(kind):
-            raise UsageError(f"no kind {kind!r}{closest(kind, self.kinds())}{self._absent()}")
+        self.check_kind(kind)
         raise UsageError(f"no {kind} is called {name!r}{closest(name, self.names(kind))}{self._absent()}")
+
+    def check_kind(self, kind: str) -> None:
+        """Raises ``UsageError``, with the closest match and the broken plugins, if nothing of a kind is there."""
+        if kind not in self.kinds():
+            raise UsageError(f"no kind {kind!r}{closest(kind, self.kinds())}{self._absent()}")
 
     def broken(self) -> list[Plugin]:
         """The plugins that do not work."""
@@ -192,10 +204,8 @@ class Registry:
         rivals = self._components.setdefault((registration.kind, registration.name), [])
         for other in rivals:
             if same_distribution(other.plugin.distribution, registration.plugin.distribution):
-                raise PluginError(
-                    f"{registration.kind} {registration.name!r} is registered twice: by {other.plugin.label} and by "
-                    f"{registration.plugin.label}"
-                )
+                before = "" if other.plugin == registration.plugin else f", before by {other.plugin.label}"
+                raise PluginError(f"{registration.kind} {registration.name!r} is registered twice{before}")
         rivals.append(registration)
 
     def discard(self, plugin: Plugin) -> None:
@@ -203,12 +213,12 @@ class Registry:
         kept = {key: [item for item in own if item.plugin != plugin] for key, own in self._components.items()}
         self._components = {key: own for key, own in kept.items() if own}
 
-    def rivalries(self, plugin: Plugin) -> Iterator[str]:
-        """The names that a plugin shares with those before it, in words."""
-        for (kind, name), (*others, last) in self._components.items():
-            if others and last.plugin == plugin:
-                whose = " and ".join(other.plugin.label for other in others)
-                yield f"registers the {kind} {name!r}, as {whose} does: recipes name this one {last.qualified}"
+    def shared(self) -> Iterator[str]:
+        """The names that several distributions have, in words: no fault, but worth knowing."""
+        for (kind, name), rivals in sorted(self._components.items()):
+            if len(rivals) > 1:
+                whose = " and ".join(item.plugin.label for item in rivals)
+                yield f"{kind} {name!r} is of {whose}; recipes write {' or '.join(map(self.written, rivals))}"
 
     def _absent(self) -> str:
         """What might have served a name that nobody has."""
@@ -252,7 +262,7 @@ def load_registry(
     manager.add_hookspecs(hookspecs)
     registry = Registry(manager)
     # the same distribution can be found twice, installed and beside its source
-    found = {Plugin(entry.name, entry.module, *_distribution(entry.dist)): entry for entry in entry_points}
+    found = {_described(entry): entry for entry in entry_points}
     wanted = selection or Selection()
     wanted.check(found)
     for plugin, entry in sorted(found.items(), key=lambda f: (f[0].distribution != OWN_DISTRIBUTION, f[0].name)):
@@ -260,15 +270,25 @@ def load_registry(
         if reason:
             registry.left_out[plugin] = reason
         else:
-            registry.plugins.append(_load(registry, plugin, entry))
+            registry.plugins.append(plugin if plugin.error else _load(registry, plugin, entry))
     return registry
+
+
+def _described(entry_point: importlib.metadata.EntryPoint) -> Plugin:
+    """The plugin of an entry point, with an error if that names no module."""
+    distribution = _distribution(entry_point.dist)
+    try:
+        return Plugin(entry_point.name, entry_point.module, *distribution)
+    except AttributeError:
+        error = f"its entry point says {entry_point.value!r}, which is no module's name"
+        return Plugin(entry_point.name, entry_point.value, *distribution, error=error)
 
 
 def _load(registry: Registry, plugin: Plugin, entry_point: importlib.metadata.EntryPoint) -> Plugin:
     """Loads a plugin and lets it register; returns it with all that is wrong with it."""
     with watched() as conduct:
         plugin = _taken_in(registry, plugin, entry_point)
-    return replace(plugin, notes=(*conduct.complaints(), *registry.rivalries(plugin)))
+    return replace(plugin, notes=tuple(conduct.complaints()))
 
 
 def _taken_in(registry: Registry, plugin: Plugin, entry_point: importlib.metadata.EntryPoint) -> Plugin:
@@ -279,10 +299,13 @@ def _taken_in(registry: Registry, plugin: Plugin, entry_point: importlib.metadat
         problem = _api_problem(plugin, getattr(module, API_CONSTANT, None))
         if problem.error:
             return problem
+        _check_hooks(registry, module)
         manager.register(module, name=_key(plugin))
         manager.check_pending()
         registry.ask(plugin, "register_components", register=Registrar(registry, plugin))
-    except (Exception, SystemExit) as error:
+    except PASSED_ON:
+        raise
+    except BaseException as error:
         registry.discard(plugin)
         manager.unregister(name=_key(plugin))
         plugin = replace(plugin, location=plugin.location or location(plugin.module))
@@ -290,6 +313,17 @@ def _taken_in(registry: Registry, plugin: Plugin, entry_point: importlib.metadat
         problem = _api_problem(plugin, stated(plugin.module, API_CONSTANT) or None)
         return problem if problem.error else replace(plugin, error=_reason(error))
     return plugin
+
+
+def _check_hooks(registry: Registry, module: Any) -> None:
+    """Refuses a module that is a plugin already, or whose hooks are not marked and would never be called."""
+    manager = registry.manager
+    taken = manager.get_name(module)
+    if taken is not None:
+        raise PluginError(f"its module is plugin {taken.rpartition(':')[2]!r} of {taken.rpartition(':')[0]} already")
+    for name in filter(partial(manager.parse_hookspec_opts, hookspecs), vars(hookspecs)):
+        if inspect.isfunction(getattr(module, name, None)) and manager.parse_hookimpl_opts(module, name) is None:
+            raise PluginError(f"its function {name} is not marked, so it is never called; write @hookimpl above it")
 
 
 def _key(plugin: Plugin) -> str:
@@ -315,7 +349,7 @@ class Registrar:
 
     def __call__(self, name: str, target: type[Component] | str, *, kind: str | None = None) -> None:
         """Registers a component, as :class:`genkit.hookspecs.Register` says."""
-        if not (name.isidentifier() and name == name.lower()):
+        if not (isinstance(name, str) and name.isidentifier() and name == name.lower()):
             raise PluginError(f"component name {name!r}: a snake_case identifier is wanted")
         if isinstance(target, str):
             if kind is None or not target.partition(":")[2]:
@@ -337,12 +371,4 @@ def _distribution(distribution: importlib.metadata.Distribution | None) -> tuple
 
 
 def _reason(error: BaseException) -> str:
-    """One line for an exception: its type, its message and the last line of code it passed."""
-    if isinstance(error, PluginError):
-        return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    message = str(error)
-    if isinstance(error, SyntaxError):
-        message, place = error.msg, f" ({error.filename}:{error.lineno})"
-    return " ".join(f"{type(error).__name__}: {message}{place}".split())
+    return str(error) if isinstance(error, PluginError) else told(error)

@@ -36,8 +36,8 @@ def location(module: str) -> str:
     """The file of a module that perhaps cannot be imported; nothing if it is not found."""
     try:
         spec = importlib.util.find_spec(module)
-    except (Exception, SystemExit):
-        return ""
+    except BaseException as error:
+        return _nothing(error)
     return spec.origin or "" if spec else ""
 
 
@@ -45,8 +45,15 @@ def source(module: str) -> str:
     """A module's source; nothing if it has none that can be read, whatever its package does when it is imported."""
     try:
         return _beside_package(module) or _found(module)
-    except (Exception, SystemExit):
-        return ""
+    except BaseException as error:
+        return _nothing(error)
+
+
+def _nothing(error: BaseException) -> str:
+    """No text, whatever a package raised while a module in it was searched; but an interrupt is not its affair."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return ""
 
 
 def _beside_package(module: str) -> str:

@@ -1,5 +1,6 @@
 """What code does to others while it is imported is held back, put back and told."""
 
+import logging
 import os
 import random
 import subprocess
@@ -9,6 +10,7 @@ import numpy
 import pytest
 import torch
 
+from genkit.engine.device import matmul_precision
 from genkit.isolation import Conduct, watched
 
 
@@ -50,9 +52,14 @@ CHANGES = {
     "torch's default dtype": (lambda: torch.set_default_dtype(torch.float64), torch.get_default_dtype),
     "torch's default device": (lambda: torch.set_default_device("meta"), torch.get_default_device),
     "whether torch records gradients": (lambda: torch._C._set_grad_enabled(False), torch.is_grad_enabled),
-    "torch's precision of matrix products": (
-        lambda: torch.set_float32_matmul_precision("medium"),
-        torch.get_float32_matmul_precision,
+    "torch's precision of float32 products": (
+        lambda: torch.set_float32_matmul_precision("high"),
+        lambda: torch.backends.cuda.matmul.fp32_precision,
+    ),
+    "whether torch looks for anomalies": (lambda: torch.autograd.set_detect_anomaly(True), torch.is_anomaly_enabled),
+    "whether cuDNN tries algorithms out": (
+        lambda: setattr(torch.backends.cudnn, "benchmark", True),
+        lambda: torch.backends.cudnn.benchmark,
     ),
     "whether torch is deterministic": (
         lambda: torch.use_deterministic_algorithms(True),
@@ -72,6 +79,48 @@ def test_a_change_for_everybody_is_put_back_and_named(name):
     assert conduct.changed == [name]
     assert read() == before
     assert conduct.complaints() == [f"changed {name}; that was put back"]
+
+
+def test_precision_that_is_set_the_newer_way_is_no_stumbling_block():
+    """Torch refuses to read the older name of a setting that was written under the newer one."""
+    with watched() as conduct:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    assert conduct.changed == ["torch's precision of float32 products"]
+    with matmul_precision("tf32"), watched() as conduct:
+        pass
+    assert conduct.complaints() == []
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_folder_that_is_gone_is_no_stumbling_block(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with watched() as conduct:
+        pass
+    assert conduct.complaints() == []
+
+
+def test_a_stream_is_itself_while_its_text_is_kept(capfd):
+    """As plugins use it: a log handler that is made meanwhile writes for ever."""
+    before = sys.stdout
+    with watched() as conduct:
+        handler = logging.StreamHandler()
+        assert sys.stdout.fileno() == before.fileno()
+        sys.stdout.writelines(["a\n", "b\n"])
+        handler.emit(logging.makeLogRecord({"msg": "early"}))
+    assert conduct.printed == "a\nb\nearly\n"
+    handler.emit(logging.makeLogRecord({"msg": "late"}))
+    assert capfd.readouterr() == ("", "late\n")
+
+
+def test_without_any_stream_nothing_is_kept(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with watched() as conduct:
+        print("nobody hears this")
+    assert conduct.complaints() == []
+    assert sys.stdout is None
 
 
 def test_a_draw_is_a_change():

@@ -114,6 +114,9 @@ def test_a_component_whose_import_harms_others(write, monkeypatch, strict):
     else:
         with pytest.warns(UserWarning, match=message):
             assert registry.get("kernel", "late").load().__name__ == "Late"
+        assert registry.get("kernel", "late").load().__name__ == "Late"  # said once
+        with pytest.raises(PluginError, match=message):
+            registry.get("kernel", "late").load(strict=True)
     assert torch.get_default_dtype() == torch.float32
 
 
@@ -224,7 +227,9 @@ def test_a_plugin_is_found_by_its_own_or_its_distributions_name(three):
 # ---- strictness --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("value", "strict"), [(None, False), ("", False), ("0", False), ("1", True), ("yes", True)])
+@pytest.mark.parametrize(
+    ("value", "strict"), [(None, False), ("", False), ("0", False), ("off", False), ("1", True), ("yes", True)]
+)
 def test_strictness_is_asked_for(monkeypatch, value, strict):
     if value is None:
         monkeypatch.delenv("GENKIT_STRICT_PLUGINS", raising=False)

@@ -169,7 +169,7 @@ def test_a_new_plugins_project_says_what_pip_and_genkit_need(tmp_path):
     assert project["project"]["name"] == folder.name == "My.Res_net"
     assert project["project"]["dependencies"] == ["genkit-torch"]
     assert project["project"]["entry-points"] == {"genkit.plugins": {"my_res_net": "my_res_net"}}
-    assert project["tool"]["setuptools"]["packages"]["find"]["include"] == ["my_res_net*"]
+    assert project["tool"]["setuptools"]["packages"]["find"]["include"] == ["my_res_net", "my_res_net.*"]
     assert 'GENKIT_API = ">=1.0,<2"' in (folder / "my_res_net/__init__.py").read_text()
     assert "class MyResNet(Objective):" in (folder / "my_res_net/objective.py").read_text()
 
@@ -321,7 +321,7 @@ def test_a_plugin_that_offers_in_vain_is_named_and_harms_nobody(registry, offer,
     add(registry, OTHER, Offering(offer))
     found = offered(registry)
     (fault,) = found.problems
-    assert str(fault).startswith(f"plugin 'other' of other-dist 1 (other) offers templates in vain: {problem}; mend")
+    assert str(fault).startswith(f"plugin 'other' of other-dist 1 (other) offers templates in vain: {problem}")
     assert sorted(found.templates) == sorted(importlib.import_module("genkit_templates").KINDS)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -87,6 +86,8 @@ def root(
 ) -> None:
     """Holds the options of all commands."""
     settings.traceback = traceback
+    if "" in (no_plugin or ()):
+        raise typer.BadParameter("the name of a plugin or of a distribution is wanted", param_hint="--no-plugin")
     if no_plugin:  # in the environment, for processes that this one starts
         os.environ[WITHOUT] = ",".join([*filter(None, [os.environ.get(WITHOUT)]), *no_plugin])
 
@@ -126,7 +127,7 @@ def parted(words: list[str]) -> tuple[list[str], list[str]]:
 
     Example:
         >>> parted(["list-plugins", "--no-plugin", "toy", "--json"])
-        (['--no-plugin', 'toy'], ['list-plugins', '--json'])
+        (['--no-plugin=toy'], ['list-plugins', '--json'])
     """
     common: list[str] = []
     own: list[str] = []
@@ -135,7 +136,7 @@ def parted(words: list[str]) -> tuple[list[str], list[str]]:
         if word == "--":
             return common, [*own, word, *rest]
         if word == "--no-plugin":
-            common += [word, *itertools.islice(rest, 1)]
+            common.append(f"{word}={next(rest, '')}")
         elif word == "--traceback" or word.startswith("--no-plugin="):
             common.append(word)
         else:

@@ -21,12 +21,11 @@ def list_plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Lists every plugin, broken ones with the reason, and every component by kind."""
-    from genkit.errors import UsageError, closest
     from genkit.registry import installed
 
     registry = installed()
-    if kind is not None and kind not in registry.kinds():
-        raise UsageError(f"no kind {kind!r}{closest(kind, registry.kinds())}")
+    if kind is not None:
+        registry.check_kind(kind)
     if as_json:
         import json
 
@@ -65,6 +64,8 @@ def _print_listing(registry: Registry, kind: str | None) -> None:
     _print_columns(("kind", "name", "summary"), components)
     for complaint in registry.complaints():
         typer.echo(f"warning: {complaint}", err=True)
+    for note in registry.shared():
+        typer.echo(f"note: {note}", err=True)
 
 
 def _print_columns(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -20,12 +20,15 @@ def new_plugin(
     directory: Annotated[Path, typer.Option("--directory", help="Where the plugin's folder is made.")] = Path("."),
 ) -> None:
     """Makes a plugin of your own: a package with a component of each kind, a recipe, a test and a README."""
+    from genkit.plugin import is_strict
     from genkit.registry import installed
     from genkit.scaffold import plan
     from genkit.scaffold.templates import offered
 
     registry = installed()
     offer = offered(registry)
+    if offer.problems and is_strict():
+        raise offer.problems[0]
     for problem in offer.problems:
         typer.echo(f"warning: {problem}", err=True)
     planned = plan(name, kind or ["backbone"], registry, offer)

@@ -59,9 +59,9 @@ class Distribution:
             PluginError: A template cannot be read.
         """
         files, folder = self.files(), directory / self.names.distribution
-        if folder.exists() or folder.is_symlink():
-            raise PluginError(f"{folder} exists: choose another name or another --directory")
         try:
+            if folder.exists() or folder.is_symlink():
+                raise PluginError(f"{folder} exists: choose another name or another --directory")
             with tempfile.TemporaryDirectory(prefix=".", dir=directory) as unfinished:
                 whole = Path(unfinished, folder.name)
                 for path, text in files.items():

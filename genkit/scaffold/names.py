@@ -14,7 +14,8 @@ from genkit.plugin import same_distribution
 from genkit.registry import Registry
 
 ANOTHER = "choose another name"
-FOLDERS = frozenset({"recipes", "tests"})  # that every new distribution has beside its module
+FOLDERS = frozenset({"recipes", "tests", "build", "dist", "runs"})  # that a distribution has beside its module
+WORDS = frozenset({"null", "true", "false"})  # that YAML takes for something else than a name
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def _module_problem(names: Names) -> str:
         return "is no identifier: begin with a letter"
     if keyword.iskeyword(names.module) or keyword.iskeyword(names.cls):
         return "is a word of Python's own"
+    if names.module in WORDS:
+        return "is a value in recipes, not a name"
     if names.module in sys.stdlib_module_names:
         return "is a module of Python's standard library"
     if names.module in FOLDERS:

@@ -10,9 +10,10 @@ import tokenize
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from genkit.errors import PluginError
+from genkit.errors import PluginError, told
+from genkit.isolation import watched
 from genkit.plugin import Plugin
-from genkit.registry import Registry
+from genkit.registry import PASSED_ON, Registry
 
 CLASS = "Template"
 NAME = "template"
@@ -42,8 +43,10 @@ class Template:
         self._read(".py")
         try:
             check = getattr(importlib.import_module(self.module), CLASS).check
-        except Exception as error:
-            raise self._fault(f"cannot be imported: {type(error).__name__}: {error}") from error
+        except PASSED_ON:
+            raise
+        except BaseException as error:
+            raise self._fault(f"cannot be imported: {told(error)}") from error
         if not check:
             raise self._fault('is of a kind that names no check: class Kind(Component, kind="...", check="...")')
         return check
@@ -129,8 +132,12 @@ def offered(registry: Registry) -> Offer:
         def register(kind: str, module: str, owner: Plugin = plugin) -> None:
             offer.add(Template(kind, module, owner))
 
-        try:
-            registry.ask(plugin, "register_templates", register=register)
-        except (Exception, SystemExit) as error:
-            offer.problems.append(plugin.fault(f"offers templates in vain: {type(error).__name__}: {error}"))
+        with watched() as conduct:
+            try:
+                registry.ask(plugin, "register_templates", register=register)
+            except PASSED_ON:
+                raise
+            except BaseException as error:
+                offer.problems.append(plugin.fault(f"offers templates in vain: {told(error)}"))
+        offer.problems += [plugin.fault(f"{each} when it offered templates") for each in conduct.complaints()]
     return offer

@@ -96,7 +96,7 @@ test = ["pytest"]
 {names.module} = "{names.module}"
 
 [tool.setuptools.packages.find]
-include = ["{names.module}*"]
+include = ["{names.module}", "{names.module}.*"]
 
 [tool.ruff]
 line-length = {WIDTH}
