@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/vae_mlp.yaml
+PROCESSES ?= 2
 
 .PHONY: run test lint docs clean
 
@@ -11,7 +12,7 @@ run: $(VENV)/.installed
 	$(BIN)/genkit run $(RECIPE)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

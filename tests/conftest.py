@@ -1,8 +1,12 @@
 """What the tests share: a small recipe and a quiet torch."""
 
 import copy
+import os
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests share the cores; threads that wait for each other cost minutes
+
 import torch
 
 SMALL = {

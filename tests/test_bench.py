@@ -366,7 +366,7 @@ def test_a_clock_counts_the_outer_function_of_two():
 
 def slow(function):
     def slowed(*args, **kwargs):
-        time.sleep(0.05)
+        time.sleep(0.2)  # longer than anything else, also on a machine that has other things to do
         return function(*args, **kwargs)
 
     return slowed
