@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from types import UnionType
@@ -14,7 +15,7 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 
 from genkit.component import Factory, Section, to_plain
 from genkit.conformance import constructor_parameters
-from genkit.errors import PluginError
+from genkit.errors import PluginError, UsageError
 from genkit.registry import Registration, Registry
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -72,6 +73,46 @@ def options_of(owner: type) -> dict[str, Option]:
         )
         for p in parameters
     }
+
+
+def written_default(option: Option, registry: Registry, distribution: str = "") -> Any:
+    """A default as a recipe would have to write it to mean the same.
+
+    Args:
+        option: The option, which has a default.
+        registry: Where names are looked up.
+        distribution: Whose option it is: its own components are meant where several have a name.
+    """
+
+    def write(value: Any, kinds: Sequence[str]) -> Any:
+        if isinstance(value, Factory):
+            return named(value, kinds)
+        if isinstance(value, Mapping):
+            return {key: write(item, kinds) for key, item in value.items()}
+        return [write(item, kinds) for item in value] if isinstance(value, list | tuple) else to_plain(value)
+
+    def named(factory: Factory[Any], kinds: Sequence[str]) -> dict[str, Any]:
+        for kind in kinds:
+            with suppress(UsageError, PluginError):  # whoever resolves the name says what is wrong with it
+                registration = registry.get(kind, factory.name, distribution)
+                known = options_of(registration.load())
+                options = {key: write(value, _kinds(known[key])) for key, value in factory.options.items()}
+                return {"use": registry.written(registration), **options}
+        return factory.to_plain()
+
+    return write(option.default, _kinds(option))
+
+
+def _kinds(option: Option) -> list[str]:
+    """The kinds of the components that an option's values may hold."""
+    return list(_factory_kinds(option.annotation))
+
+
+def _factory_kinds(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Factory:
+        yield get_args(annotation)[0].kind
+    else:
+        yield from (kind for argument in get_args(annotation) for kind in _factory_kinds(argument))
 
 
 def _hints(owner: type) -> dict[str, Any]:
