@@ -93,7 +93,7 @@ class _Checker:
         if not self.missing:
             return RecipeError(problems)
         server = self.missing[0]
-        return MissingPlugin(problems, ", ".join(server.plugins), server.distribution, server.version)
+        return MissingPlugin(problems, server.plugin, server.distribution, server.version)
 
     def section(self, owner: type[S], raw: Any) -> S:
         """Checks a part of the recipe with keys of its own. Pydantic calls this, as :meth:`resolve`."""

@@ -636,11 +636,12 @@ def test_the_resolved_recipe_spells_every_default_out(check, registry):
         "served_by": {
             "own-distribution": {
                 "version": "1.0",
-                "plugins": ["own"],
-                "components": [
-                    *("backbone plain", "dataset dots", "evaluator score", "model toy", "objective painting"),
-                    *("optimizer adam", "sampler prior", "schedule constant"),
-                ],
+                "components": {
+                    "own": [
+                        *("backbone plain", "dataset dots", "evaluator score", "model toy", "objective painting"),
+                        *("optimizer adam", "sampler prior", "schedule constant"),
+                    ]
+                },
             }
         },
     }

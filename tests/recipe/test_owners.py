@@ -116,7 +116,7 @@ def test_a_default_that_nobody_serves_is_written_as_it_is(registry):
 
 def test_a_default_is_no_word_of_the_recipe(registry):
     """That the recipe's own ``shared`` was another's says nothing of the one that a new component stands around."""
-    servers = {"dist-b": {"version": "2", "components": ["backbone shared"]}}
+    servers = {"dist-b": {"version": "2", "components": {"pb": ["backbone shared"]}}}
     recipe = {**RECIPE, "served_by": servers, "model": {"use": "denoiser", "network": "around"}}
     network = load_recipe(recipe, registry=registry).to_plain()["model"]["network"]
     assert network["inner"]["use"] == "dist-a/shared"
