@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from genkit.component import Factory, Section, to_plain
+from genkit.component import Component, Factory, Section, to_plain
 from genkit.errors import MissingPlugin, PluginError, Problem, RecipeError, UsageError, closest
 from genkit.model import lacking
 from genkit.plugin import same_distribution
 from genkit.recipe.recipe import Recipe
-from genkit.recipe.schema import Option, options_of, written_default
+from genkit.recipe.schema import Option, options_of, registered_options, written_default
 from genkit.recipe.served import Server, recorded, served_by
 from genkit.recipe.source import KeyPath, Source, dotted, from_values, read, walk
 from genkit.registry import Registration, Registry, installed
@@ -145,8 +145,14 @@ class _Checker:
             return {**written_default(option, self.registry, owner), **given}
         return given
 
-    def resolve(self, kind: str, raw: Any) -> Factory[Any]:
-        """Checks one nested component. Pydantic calls this; its error carries ours to the top."""
+    def resolve(self, kind: str, raw: Any, wanted: type[Component] = Component) -> Factory[Any]:
+        """Checks one nested component. Pydantic calls this; its error carries ours to the top.
+
+        Args:
+            kind: Its kind's name.
+            raw: What is given.
+            wanted: The class that it must inherit; another's kind may have the same name.
+        """
         node = {"use": raw} if isinstance(raw, str) else raw
         if not isinstance(node, Mapping) or not isinstance(node.get("use"), str):
             raise _nested(
@@ -156,7 +162,9 @@ class _Checker:
         registration = self.lookup(kind, node["use"])
         try:
             component = registration.load()
-            known = options_of(component)
+            if not issubclass(component, wanted):
+                raise registration.fault(f"does not inherit {wanted.__module__}.{wanted.__qualname__}, as it must here")
+            known = registered_options(registration)
         except PluginError as error:
             raise _nested([(("use",), str(error))]) from error
         given = {key: value for key, value in node.items() if key != "use"}
@@ -254,7 +262,7 @@ def _capability_problems(recipe: Recipe, registry: Registry) -> Iterator[Found]:
     for path, asker in askers(recipe):
         missing = lacking(model.resolved, asker.resolved.requires)
         if missing:
-            able = [r.name for r in registry.components("model") if not _lacks(r, asker.resolved.requires)]
+            able = [registry.written(r) for r in registry.components("model") if not _lacks(r, asker.resolved.requires)]
             serves = f"models that would do: {', '.join(able)}" if able else "no installed model would do"
             yield path, f"{asker.name} needs a model with {', '.join(missing)}, which {model.name} has not; {serves}"
 

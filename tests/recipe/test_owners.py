@@ -8,10 +8,11 @@ from toy import RECIPE, Line
 
 import genkit
 from genkit import Factory, use
+from genkit.cli.describe import describe_component
 from genkit.errors import RecipeError
-from genkit.recipe import load_recipe
+from genkit.recipe import Entry, Recipe, load_recipe
 from genkit.recipe.check import resolve
-from genkit.recipe.schema import options_of, written_default
+from genkit.recipe.schema import json_schema, options_of, written_default
 from genkit.registry import Plugin, Registrar
 
 A, B = Plugin("pa", "pa", "dist-a", "1"), Plugin("pb", "pb", "dist-b", "2")
@@ -41,6 +42,13 @@ class LineAround(Line):
         self, in_shape: genkit.Shape, out_shape: genkit.Shape, /, *, inner: Factory[genkit.Backbone] = use("line")
     ) -> None:
         super().__init__(in_shape, out_shape)
+
+
+class Unable(genkit.GenerativeModel):
+    """A model that can do nothing."""
+
+    def __init__(self, spec: genkit.DataSpec, /) -> None:
+        super().__init__(spec)
 
 
 @pytest.fixture
@@ -107,6 +115,26 @@ def test_a_default_is_written_for_others_to_read(registry):
     }
     resolved = resolve("backbone", {"use": "around", **written}, registry)
     assert resolved.to_plain() == resolve("backbone", "around", registry).to_plain()
+
+
+def test_the_schema_writes_defaults_so_too(registry):
+    definitions = json_schema(registry, Recipe, [Entry])["$defs"]
+    assert definitions["backbone.around"]["properties"]["inner"]["default"] == {"use": "dist-a/shared"}
+
+
+def test_a_description_writes_defaults_so_too(registry, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    describe_component(registry.get("backbone", "around"), registry)
+    assert '{"use": "line_around", "inner": {"use": "dist-a/shared", "bias": false}}' in capsys.readouterr().out
+
+
+def test_models_that_would_do_are_named_as_recipes_must(registry):
+    for plugin in (A, B):
+        Registrar(registry, plugin)("able", toy.Denoiser)
+    Registrar(registry, A)("unable", Unable)
+    recipe = {**RECIPE, "model": "unable", "sampler": "decoded", "evaluate": {}}
+    with pytest.raises(RecipeError, match="models that would do: dist-a/able, dist-b/able, denoiser"):
+        load_recipe(recipe, registry=registry)
 
 
 def test_a_default_that_nobody_serves_is_written_as_it_is(registry):
