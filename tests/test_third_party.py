@@ -325,7 +325,7 @@ def test_a_run_records_which_distributions_served_it(trained):
         "version": "0.1.0",
         "components": {"residual_net": ["backbone residual"]},
     }
-    assert served["genkit-torch"]["components"]["vae"] == ["model vae"]
+    assert "model vae" in served["genkit-torch"]["components"]["vae"]
     assert "energy-distance" not in served
 
 
