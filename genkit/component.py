@@ -130,11 +130,20 @@ class Factory(Generic[K]):
         """Hands a nested component to the checker that pydantic carries as its context."""
         from pydantic_core import core_schema  # noqa: PLC0415  (listing plugins needs no pydantic)
 
-        (component_kind,) = get_args(source)
+        wanted = _wanted(source)
         return core_schema.with_info_plain_validator_function(
-            lambda raw, info: info.context.resolve(component_kind.kind, raw),
-            metadata={"kind": component_kind.kind},
+            lambda raw, info: info.context.resolve(wanted.kind, raw, wanted),
+            metadata={"kind": wanted.kind},
         )
+
+
+def _wanted(annotation: Any) -> type[Component]:
+    """The class that a ``Factory[...]`` is to build."""
+    (wanted,) = get_args(annotation) or (None,)
+    if not (isinstance(wanted, type) and issubclass(wanted, Component) and wanted.kind):
+        what = getattr(wanted, "__name__", "nothing")
+        raise TypeError(f"Factory[...] takes the class of a kind, such as Factory[Backbone]; {what} is none")
+    return wanted
 
 
 class Section:

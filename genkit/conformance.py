@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genkit.component import Component, kind_class
@@ -25,7 +26,7 @@ def conformance(cls: Any, kind: str | None = None) -> str:
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         return f"{cls.__qualname__} is abstract: implement {', '.join(missing)}"
-    return _schema_problem(cls)
+    return _attribute_problem(cls) or _schema_problem(cls)
 
 
 def constructor_parameters(cls: type) -> list[inspect.Parameter]:
@@ -33,6 +34,20 @@ def constructor_parameters(cls: type) -> list[inspect.Parameter]:
     if cls.__init__ is object.__init__:
         return []
     return list(inspect.signature(cls.__init__).parameters.values())[1:]
+
+
+def _attribute_problem(cls: type[Component]) -> str:
+    """What is wrong with what a class says of itself, whose types nobody has checked."""
+    requires: Any = cls.requires
+    if isinstance(requires, type):
+        return f"{cls.__qualname__}.requires is a class: write a tuple, ({requires.__name__},) with its comma"
+    if not (isinstance(requires, tuple) and all(isinstance(each, type) for each in requires)):
+        return f"{cls.__qualname__}.requires is {requires!r}: write a tuple of classes, (HasLogProb,)"
+    examples: Any = cls.examples
+    is_list = isinstance(examples, Sequence) and not isinstance(examples, str)
+    if not (is_list and examples and all(isinstance(each, Mapping) for each in examples)):
+        return f"{cls.__qualname__}.examples is {examples!r}: write a tuple of mappings of options, ({{'width': 1}},)"
+    return ""
 
 
 def _schema_problem(cls: type[Component]) -> str:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext, suppress
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -298,9 +299,9 @@ def _usable(folder: RunFolder) -> Recipe:
     try:
         return load_recipe(folder.recipe)
     except RecipeError as error:
-        broken = {problem.path.split(".")[1] for problem in error.problems if problem.path.startswith("evaluate.")}
-        if not broken:
+        if not all(problem.path.startswith("evaluate.") for problem in error.problems):
             raise
+        broken = {problem.path.split(".")[1] for problem in error.problems}
         warnings.warn(f"{folder.path}: left out of the recipe: {error}", stacklevel=3)
         return load_recipe(folder.recipe, [*(f"evaluate.{name}=null" for name in sorted(broken)), "train.best=auto"])
 
@@ -419,14 +420,42 @@ def _sampler(node: str | Mapping[str, Any], recipe: Recipe) -> Factory[Any]:
     return load_recipe({**recipe.to_plain(), "sampler": node}).sampler
 
 
+def _entries(own: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Entries for these evaluators: a recipe's own, or others by their names, which may have a distribution's."""
+    entries: dict[str, Any] = {}
+    for name in dict.fromkeys(names):
+        if name in own:
+            entries[name] = own[name]
+        else:
+            _check_evaluator(name, own)
+            entries[_entry_name(name, {*own, *names, *entries} - {name})] = {"use": name}
+    return entries
+
+
+def _check_evaluator(name: str, own: Mapping[str, Any]) -> None:
+    try:
+        installed().get("evaluator", name)
+    except UsageError as error:
+        hint = closest(name, [*own, *installed().names("evaluator")])
+        raise UsageError(f"the recipe has no evaluator {name!r}, and none is installed{hint}") from error
+
+
+def _entry_name(name: str, taken: Set[str]) -> str:
+    """What an evaluator's figures and pictures go under, which must be a folder's name.
+
+    Example:
+        >>> _entry_name("their-dist/fid", {"fid"})
+        'their-dist-fid'
+    """
+    distribution, _, plain = name.rpartition("/")
+    numbered = (f"{distribution}-{plain}-{number}" for number in count(2))
+    return next(key for key in chain((plain, f"{distribution}-{plain}"), numbered) if key not in taken)
+
+
 def _with_evaluators(recipe: Recipe, names: Sequence[str], overrides: Sequence[str]) -> Recipe:
     """The recipe with just these evaluators, each with the overrides that it has a key for."""
     plain = recipe.to_plain()
-    known = [*plain["evaluate"], *installed().names("evaluator")]
-    for name in names:
-        if name not in known:
-            raise UsageError(f"the recipe has no evaluator {name!r}, and none is installed{closest(name, known)}")
-    entries = {name: plain["evaluate"].get(name, {"use": name}) for name in names} if names else plain["evaluate"]
+    entries = _entries(plain["evaluate"], names) if names else plain["evaluate"]
     draft = load_recipe({**plain, "evaluate": entries, "train": {**plain["train"], "best": "none"}})
     assignments = []
     for override in overrides:

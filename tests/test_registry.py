@@ -332,6 +332,18 @@ HIDDEN = "*args and **kwargs hide what a recipe may say; name each option, keywo
             id="constructor of a library",
         ),
         *(
+            pytest.param(f"class Odd(Kernel):\n    {attribute}", f"component 'odd': Odd.{problem}", id=attribute)
+            for attribute, problem in [
+                ("requires = (Kernel)", "requires is a class: write a tuple, (Kernel,) with its comma"),
+                ("requires = [Kernel]", "requires is [<class 'probe_bad.Kernel'>]: write a tuple of classes"),
+                ("requires = ('Kernel',)", "requires is ('Kernel',): write a tuple of classes, (HasLogProb,)"),
+                ("examples = {'a': 1}", "examples is {'a': 1}: write a tuple of mappings of options, ({'width': 1},)"),
+                ("examples = ()", "examples is (): write a tuple of mappings of options"),
+                ("examples = (1,)", "examples is (1,): write a tuple of mappings of options"),
+                ("examples = 'a'", "examples is 'a': write a tuple of mappings of options"),
+            ]
+        ),
+        *(
             pytest.param(
                 f"class Odd(Kernel):\n    def __init__(self, {parameters}): ...",
                 f"component 'odd': Odd.__init__ parameter {name!r}: {problem}",

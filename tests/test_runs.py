@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import genkit
-from genkit.registry import installed
+from genkit.registry import Plugin, Registrar, installed
 from genkit.runs import resume
 
 
@@ -58,6 +58,64 @@ def test_a_run_outlives_its_evaluators(small_recipe, tmp_path):
         run = genkit.load(tmp_path / "small", device="cpu")
     assert run.sample(2).shape == (2, 1, 28, 28)
     assert repr(run) == f"<Run {tmp_path / 'small'}: vae, checkpoint best, cpu>"
+
+
+def test_a_run_whose_model_cannot_be_had_is_refused_at_once(small_recipe, tmp_path, recwarn):
+    genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
+    recipe = tmp_path / "small" / "recipe.yaml"
+    text = recipe.read_text().replace("use: bits_per_dim", "use: uninstalled_since")
+    recipe.write_text(text.replace("use: vae", "use: uninstalled_too"))
+    with pytest.raises(genkit.RecipeError) as caught:
+        genkit.load(tmp_path / "small", device="cpu")
+    assert {problem.path for problem in caught.value.problems} == {"model.use", "evaluate.bpd.use"}
+    assert not [warning for warning in recwarn if "left out" in str(warning.message)]
+
+
+class Counted(genkit.Evaluator):
+    """How many examples a split has."""
+
+    splits = ("test",)
+
+    def __init__(self, model: genkit.GenerativeModel, /) -> None: ...
+
+    def evaluate(self, subject, split):
+        yield genkit.Figure(sum(len(batch.x) for batch in subject.view(split).batches(subject.batch_size)))
+
+
+@pytest.fixture
+def rivals():
+    """Two distributions that have an evaluator of one name, installed for a test."""
+    plugins = [Plugin("pa", "pa", "dist-a", "1"), Plugin("pb", "pb", "dist-b", "2")]
+    for plugin in plugins:
+        Registrar(installed(), plugin)("counted", Counted)
+    yield
+    for plugin in plugins:
+        installed().discard(plugin)
+
+
+def test_an_evaluator_whose_name_is_shared_is_chosen_by_its_full_name(small_recipe, tmp_path, rivals):
+    genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
+    run = genkit.load(tmp_path / "small", device="cpu")
+
+    def entries(*names):
+        return {end.entry: [record.name for record in end.records] for end in run.evaluate(names)}
+
+    assert entries("dist-a/counted") == {"counted": ["counted"]}
+    both = entries("dist-a/counted", "dist-b/counted")
+    assert both == {"counted": ["counted"], "dist-b-counted": ["dist-b-counted"]}
+    assert entries("genkit-torch/bits_per_dim") == {"bits_per_dim": ["bits_per_dim", "bits_per_dim/nats"]}
+    with pytest.raises(genkit.PluginError, match=r"by plugin 'pa' of dist-a 1 and .*write dist-a/counted or"):
+        run.evaluate(["counted"])
+    with pytest.raises(genkit.UsageError, match="no evaluator 'dist-c/counted', and none is installed; did you mean"):
+        run.evaluate(["dist-c/counted"])
+
+
+def test_an_evaluator_of_a_full_name_leaves_the_recipes_own_entry_alone(small_recipe, tmp_path, rivals):
+    small_recipe["evaluate"]["counted"] = small_recipe["evaluate"].pop("bpd")
+    genkit.run(small_recipe, name="small", runs=tmp_path, device="cpu")
+    ends = genkit.load(tmp_path / "small", device="cpu").evaluate(["dist-a/counted", "counted"])
+    assert [end.entry for end in ends] == ["dist-a-counted", "counted"]
+    assert [record.name for record in ends[1].records] == ["counted", "counted/nats"]
 
 
 def test_a_taken_name_offers_what_can_be_done(small_recipe, tmp_path):

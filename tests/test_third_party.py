@@ -324,10 +324,9 @@ def test_a_run_records_which_distributions_served_it(trained):
     served = yaml.safe_load((trained / "recipe.yaml").read_text())["served_by"]
     assert served["genkit-residual"] == {
         "version": "0.1.0",
-        "plugins": ["residual_net"],
-        "components": ["backbone residual"],
+        "components": {"residual_net": ["backbone residual"]},
     }
-    assert "model vae" in served["genkit-torch"]["components"]
+    assert "model vae" in served["genkit-torch"]["components"]["vae"]
     assert "energy-distance" not in served
 
 

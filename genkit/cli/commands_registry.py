@@ -88,7 +88,8 @@ def describe(
     """Shows a component: what it is, its recipe keys, what it can do or needs, and a recipe snippet."""
     from genkit.registry import installed
 
-    registration = installed().get(kind, name)  # before torch is imported: a misspelt name is told at once
+    registry = installed()
+    registration = registry.get(kind, name)  # before torch is imported: a misspelt name is told at once
     from genkit.cli.describe import describe_component
 
-    describe_component(registration, installed().written(registration))
+    describe_component(registration, registry)

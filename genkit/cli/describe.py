@@ -14,21 +14,22 @@ from rich.text import Text
 from genkit.cli.tables import print_table
 from genkit.component import Component, to_plain
 from genkit.model import Capability
-from genkit.recipe.schema import Option, options_of
-from genkit.registry import Registration
+from genkit.recipe.schema import Default, Option, registered_options, written_default
+from genkit.registry import Registration, Registry
 
 RECIPE_PLACES = {"model": "model", "objective": "objective", "sampler": "sampler", "dataset": "data"}
 
 
-def describe_component(registration: Registration, name: str) -> None:
-    """Prints everything that a recipe's author must know of a component, which recipes name as they are told here."""
-    cls = registration.load()
+def describe_component(registration: Registration, registry: Registry) -> None:
+    """Prints everything that a recipe's author must know of a component, with all names as recipes must write them."""
+    cls, name = registration.load(), registry.written(registration)
+    options = registered_options(registration)
     console = Console()
     console.print(f"[bold]{registration.kind} {name}[/]  ", end="")
     console.print(f"{registration.target}, from {registration.plugin.distribution} {registration.plugin.version}\n")
     console.print(Text(prose(inspect.getdoc(cls) or "")))
     console.print()
-    _print_options(console, options_of(cls))
+    _print_options(console, options, lambda option: written_default(option, registry, registration.plugin.distribution))
     for label, names in (("can", capabilities(cls)), ("needs a model that", requirements(cls))):
         if names:
             console.print(f"[bold]{label}[/]  {', '.join(names)}")
@@ -63,7 +64,7 @@ def plain(text: str) -> str:
     return re.sub(r":\w+:`~?([^`]*)`", r"\1", text).replace("``", "")
 
 
-def _print_options(console: Console, options: dict[str, Option]) -> None:
+def _print_options(console: Console, options: dict[str, Option], default: Default) -> None:
     if not options:
         console.print("[dim]no recipe keys[/]")
         return
@@ -71,7 +72,7 @@ def _print_options(console: Console, options: dict[str, Option]) -> None:
         (
             option.name,
             option.type_text(),
-            Text("required", "red") if option.required else json.dumps(to_plain(option.default)),
+            Text("required", "red") if option.required else json.dumps(default(option)),
             plain(option.description),
         )
         for option in options.values()

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from genkit.component import Factory, Section, to_plain
+from genkit.component import Component, Factory, Section, to_plain
 from genkit.errors import MissingPlugin, PluginError, Problem, RecipeError, UsageError, closest
 from genkit.model import lacking
 from genkit.plugin import same_distribution
 from genkit.recipe.recipe import Recipe
-from genkit.recipe.schema import Option, options_of
+from genkit.recipe.schema import Option, options_of, registered_options, written_default
 from genkit.recipe.served import Server, recorded, served_by
 from genkit.recipe.source import KeyPath, Source, dotted, from_values, read, walk
 from genkit.registry import Registration, Registry, installed
@@ -85,7 +85,7 @@ class _Checker:
         self.registry = registry
         self.servers = servers or {}
         self.beside: Iterable[str] = ()
-        self.owner = ""
+        self.owner = ""  # the distribution that wrote the names at hand; the recipe's author is none
         self.missing: list[Server] = []
 
     def error(self, problems: Iterable[Problem]) -> RecipeError:
@@ -93,7 +93,7 @@ class _Checker:
         if not self.missing:
             return RecipeError(problems)
         server = self.missing[0]
-        return MissingPlugin(problems, ", ".join(server.plugins), server.distribution, server.version)
+        return MissingPlugin(problems, server.plugin, server.distribution, server.version)
 
     def section(self, owner: type[S], raw: Any) -> S:
         """Checks a part of the recipe with keys of its own. Pydantic calls this, as :meth:`resolve`."""
@@ -119,6 +119,7 @@ class _Checker:
             beside: Keys that its section takes.
             owner: Its distribution, whose own components its defaults mean.
         """
+        writer = self.owner  # whose words the given values are
         found: list[Found] = [
             ((key,), f"there is no such key{closest(str(key), [*known, *beside])}") for key in raw if key not in known
         ]
@@ -127,38 +128,54 @@ class _Checker:
             if name not in raw and option.required:
                 found.append(((name,), f"this key is missing: {option.type_text()}. {option.description}".rstrip()))
                 continue
-            given = _completed(option, raw[name]) if name in raw else option.default
-            self.owner = owner if name not in raw or given is not raw[name] else ""
+            given = self._completed(option, raw[name], owner) if name in raw else option.default
+            self.owner = writer if name in raw else owner
             try:
                 values[name] = option.adapter.validate_json(json.dumps(to_plain(given)), strict=True, context=self)
             except TypeError:
                 found.append(((name,), f"{given!r} is nothing that a recipe can hold"))
             except ValidationError as error:
                 found += [((name, *path), message) for path, message in _explain(error, to_plain(given))]
+        self.owner = writer  # the next in a list may be named by somebody else
         return values, found
 
-    def resolve(self, kind: str, raw: Any) -> Factory[Any]:
-        """Checks one nested component. Pydantic calls this; its error carries ours to the top."""
+    def _completed(self, option: Option, given: Any, owner: str) -> Any:
+        """Options without a name change those of the default component: ``optimizer: {lr: 3e-4}``."""
+        if isinstance(option.default, Factory) and isinstance(given, Mapping) and "use" not in given:
+            return {**written_default(option, self.registry, owner), **given}
+        return given
+
+    def resolve(self, kind: str, raw: Any, wanted: type[Component] = Component) -> Factory[Any]:
+        """Checks one nested component. Pydantic calls this; its error carries ours to the top.
+
+        Args:
+            kind: Its kind's name.
+            raw: What is given.
+            wanted: The class that it must inherit; another's kind may have the same name.
+        """
         node = {"use": raw} if isinstance(raw, str) else raw
         if not isinstance(node, Mapping) or not isinstance(node.get("use"), str):
             raise _nested(
                 [((), f"the name of a component of kind {kind} is wanted, or {{use: name, ...}}; {raw!r} given")]
             )
+        beside, self.beside = self.beside, ()
         registration = self.lookup(kind, node["use"])
         try:
             component = registration.load()
+            if not issubclass(component, wanted):
+                raise registration.fault(f"does not inherit {wanted.__module__}.{wanted.__qualname__}, as it must here")
+            known = registered_options(registration)
         except PluginError as error:
             raise _nested([(("use",), str(error))]) from error
-        beside, self.beside = self.beside, ()
         given = {key: value for key, value in node.items() if key != "use"}
-        values, found = self.options(options_of(component), given, beside, registration.plugin.distribution)
+        values, found = self.options(known, given, beside, registration.plugin.distribution)
         if found:
             raise _nested(found)
         return Factory(self.registry.written(registration), values, component)
 
     def lookup(self, kind: str, name: str) -> Registration:
         """Finds a component; where the recipe says who served it, that distribution's and no other's."""
-        server = self.servers.get(f"{kind} {name}")
+        server = None if self.owner else self.servers.get(f"{kind} {name}")  # a default is none of the recipe's words
         message = ""
         try:
             found = self.registry.get(kind, name, server.distribution if server else self.owner)
@@ -170,13 +187,6 @@ class _Checker:
                 raise _nested([(("use",), str(error))]) from error
         self.missing.append(server)
         raise _nested([(("use",), server.absence(kind, name, self.registry) + message)])
-
-
-def _completed(option: Option, given: Any) -> Any:
-    """Options without a name change those of the default component: ``optimizer: {lr: 3e-4}``."""
-    if isinstance(option.default, Factory) and isinstance(given, Mapping) and "use" not in given:
-        return {**option.default.to_plain(), **given}
-    return given
 
 
 def _outlined(inline: str, known: Mapping[str, Option], raw: Any) -> Any:
@@ -252,7 +262,7 @@ def _capability_problems(recipe: Recipe, registry: Registry) -> Iterator[Found]:
     for path, asker in askers(recipe):
         missing = lacking(model.resolved, asker.resolved.requires)
         if missing:
-            able = [r.name for r in registry.components("model") if not _lacks(r, asker.resolved.requires)]
+            able = [registry.written(r) for r in registry.components("model") if not _lacks(r, asker.resolved.requires)]
             serves = f"models that would do: {', '.join(able)}" if able else "no installed model would do"
             yield path, f"{asker.name} needs a model with {', '.join(missing)}, which {model.name} has not; {serves}"
 

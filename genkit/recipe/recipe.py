@@ -132,13 +132,11 @@ class Served(Section):
 
     Attributes:
         version: The distribution's version.
-        plugins: Its plugins that the components come from.
-        components: The components, each by its kind and name.
+        components: The components by the distribution's plugins, each with its kind and name.
     """
 
     version: str
-    plugins: Sequence[str] = ()
-    components: Sequence[str] = ()
+    components: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
 from genkit.component import Factory, Section, to_plain
 from genkit.conformance import constructor_parameters
-from genkit.errors import PluginError
+from genkit.errors import PluginError, UsageError
 from genkit.registry import Registration, Registry
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 _REQUIRED = inspect.Parameter.empty
+_WRITABLE = "finite numbers, strings, Literal, sequences, mappings"
+_HELD = (bool, int, float, str, NoneType, list, tuple, dict, Sequence, Mapping, object, Any, Union, UnionType)
 
 
 @dataclass(frozen=True)
@@ -49,39 +54,102 @@ class Option:
         return type_text(self.annotation)
 
 
+Default = Callable[[Option], Any]  # writes an option's default
+
+
 @cache
 def options_of(owner: type) -> dict[str, Option]:
     """The options that a class's constructor takes from a recipe.
 
     Raises:
-        PluginError: An annotation cannot be resolved or checked.
+        PluginError: An annotation cannot be resolved or checked, or a default is nothing that a recipe can hold.
     """
     parameters = [p for p in constructor_parameters(owner) if p.kind is p.KEYWORD_ONLY]
     if not parameters:
         return {}
-    hints = _hints(owner)
     described = describe_arguments(inspect.getdoc(owner) or "")
     made = {f.name: f.default_factory() for f in _fields(owner) if f.default_factory is not MISSING}
-    return {
-        p.name: Option(
-            name=p.name,
-            annotation=hints[p.name],
-            default=made.get(p.name, p.default),
-            description=described.get(p.name, ""),
-            adapter=_adapter(owner, p.name, hints[p.name]),
-        )
-        for p in parameters
-    }
+    options = {}
+    for p in parameters:
+        annotation, default = _hint(owner, p), made.get(p.name, p.default)
+        adapter = _adapter(owner, p.name, annotation)
+        _check_default(owner, p.name, default)
+        options[p.name] = Option(p.name, annotation, default, described.get(p.name, ""), adapter)
+    return options
 
 
-def _hints(owner: type) -> dict[str, Any]:
+def registered_options(registration: Registration) -> dict[str, Option]:
+    """The options of a registered component.
+
+    Raises:
+        PluginError: It cannot be loaded, or its constructor is no schema; whose it is stands in the message.
+    """
+    component = registration.load()
     try:
-        return get_type_hints(owner.__init__, include_extras=True)
+        return options_of(component)
+    except PluginError as error:
+        raise registration.fault(f"cannot be used: {error}") from error
+
+
+def written_default(option: Option, registry: Registry, distribution: str = "") -> Any:
+    """A default as a recipe would have to write it to mean the same.
+
+    Args:
+        option: The option, which has a default.
+        registry: Where names are looked up.
+        distribution: Whose option it is: its own components are meant where several have a name.
+    """
+
+    def write(value: Any, kinds: Sequence[str]) -> Any:
+        if isinstance(value, Factory):
+            return named(value, kinds)
+        if isinstance(value, Mapping):
+            return {key: write(item, kinds) for key, item in value.items()}
+        return [write(item, kinds) for item in value] if isinstance(value, list | tuple) else to_plain(value)
+
+    def named(factory: Factory[Any], kinds: Sequence[str]) -> dict[str, Any]:
+        for kind in kinds:
+            with suppress(UsageError, PluginError):  # whoever resolves the name says what is wrong with it
+                registration = registry.get(kind, factory.name, distribution)
+                known = registered_options(registration)
+                options = {key: write(value, _kinds(known[key])) for key, value in factory.options.items()}
+                return {"use": registry.written(registration), **options}
+        return factory.to_plain()
+
+    return write(option.default, _kinds(option))
+
+
+def _kinds(option: Option) -> list[str]:
+    """The kinds of the components that an option's values may hold."""
+    return list(_factory_kinds(option.annotation))
+
+
+def _factory_kinds(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Factory:
+        yield get_args(annotation)[0].kind
+    else:
+        yield from (kind for argument in get_args(annotation) for kind in _factory_kinds(argument))
+
+
+def _hint(owner: type, parameter: inspect.Parameter) -> Any:
+    """The type that a parameter's annotation means; it may be written as a string."""
+    written = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    names = getattr(inspect.unwrap(owner.__init__), "__globals__", {})
+    try:
+        return get_type_hints(written, names, include_extras=True)[parameter.name]
     except NameError as error:
-        raise PluginError(
-            f"{owner.__module__}.{owner.__qualname__}: {error}; a constructor's annotations are read when the program "
-            "runs, so import what they name outside TYPE_CHECKING"
+        raise _fault(
+            owner,
+            f"{error}; a constructor's annotations are read when the program runs, so import what they name outside "
+            "TYPE_CHECKING",
         ) from error
+    except Exception as error:  # an annotation is any expression
+        what = f"the type of option {parameter.name!r}, {parameter.annotation!r}, cannot be read"
+        raise _fault(owner, f"{what}: {type(error).__name__}: {error}") from error
+
+
+def _fault(owner: type, message: str) -> PluginError:
+    return PluginError(f"{owner.__module__}.{owner.__qualname__}: {message}")
 
 
 def _fields(owner: type) -> tuple[Any, ...]:
@@ -89,15 +157,49 @@ def _fields(owner: type) -> tuple[Any, ...]:
 
 
 def _adapter(owner: type, name: str, annotation: Any) -> TypeAdapter:
+    odd = f"option {name!r} has type {annotation!r}, which no recipe can write; use {_WRITABLE} or Factory[...]"
+    try:
+        adapter = _made_adapter(annotation)
+    except PydanticSchemaGenerationError as error:
+        raise _fault(owner, odd) from error
+    except Exception as error:  # a type may bring code of its own
+        what = f"the type of option {name!r}, {annotation!r}, is none"
+        raise _fault(owner, f"{what}: {type(error).__name__}: {error}") from error
+    if not _is_writable(annotation):
+        raise _fault(owner, odd)
+    return adapter
+
+
+def _made_adapter(annotation: Any) -> TypeAdapter:
     try:
         return TypeAdapter(annotation, config=_STRICT)
-    except PydanticUserError as error:
-        if isinstance(error, PydanticSchemaGenerationError):
-            raise PluginError(
-                f"{owner.__module__}.{owner.__qualname__}: option {name!r} has type {annotation!r}, which no recipe "
-                "can write; use numbers, strings, Literal, sequences, mappings or Factory[...]"
-            ) from error
+    except PydanticSchemaGenerationError:
+        raise
+    except PydanticUserError:
         return TypeAdapter(annotation)  # a dataclass brings its own configuration
+
+
+def _is_writable(annotation: Any) -> bool:
+    """Whether a type's values are such that a resolved recipe can hold them: no path, no set, no enumeration."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Literal, Factory):
+        return True
+    if origin is Annotated:
+        return _is_writable(args[0])
+    own = origin or annotation
+    if isinstance(own, type) and not (own in _HELD or is_typeddict(own) or issubclass(own, Section)):
+        return False
+    return all(_is_writable(argument) for argument in args)
+
+
+def _check_default(owner: type, name: str, default: Any) -> None:
+    if default is _REQUIRED:
+        return
+    try:
+        json.dumps(to_plain(default), allow_nan=False)
+    except Exception as error:
+        what = f"option {name!r} has the default {default!r}, which no recipe can hold"
+        raise _fault(owner, f"{what}; use {_WRITABLE} or use(...)") from error
 
 
 def describe_arguments(docstring: str) -> dict[str, str]:
@@ -163,23 +265,33 @@ def _bound_text(meta: Any) -> str:
 def json_schema(registry: Registry, recipe: type[Section], inlined: Sequence[type[Section]] = ()) -> dict[str, Any]:
     """The JSON Schema of all recipes that the registry's components allow, for editors.
 
-    No key is required anywhere: a recipe may take it from the one that it extends.
+    No key is required anywhere: a recipe may take it from the one that it extends. A component that cannot be loaded
+    is left out, with a warning.
 
     Args:
         registry: Its components become the alternatives of each kind.
         recipe: The recipe.
         inlined: Sections whose keys are written beside those of a component.
     """
-    beside = {_inline_kind(section): _own_properties(section) for section in inlined}
+
+    def own(option: Option) -> Any:
+        return written_default(option, registry)
+
+    beside = {_inline_kind(section): _own_properties(section, own) for section in inlined}
     definitions: dict[str, Any] = {}
     for registration in registry.components():
-        name = registry.written(registration)
-        key = f"{registration.kind}.{name.replace('/', '.')}"
-        definitions[key] = _component_schema(registration, name, beside.get(registration.kind, {}))
         alternatives = definitions.setdefault(registration.kind, {"anyOf": [{"enum": []}]})["anyOf"]
+        name = registry.written(registration)
+        try:
+            definition = _component_schema(registration, registry, beside.get(registration.kind, {}))
+        except PluginError as error:
+            warnings.warn(f"the schema does not know {registration.kind} {name!r}: {error}", stacklevel=2)
+            continue
+        key = f"{registration.kind}.{name.replace('/', '.')}"
+        definitions[key] = definition
         alternatives[0]["enum"].append(name)
         alternatives.append({"$ref": f"#/$defs/{key}"})
-    schema = _object_schema(options_of(recipe))
+    schema = _object_schema(options_of(recipe), own)
     schema["properties"]["extends"] = {"type": "string", "description": "Path of the recipe that this one changes."}
     meta = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": meta, "title": "genkit recipe", **schema, "$defs": definitions}
@@ -190,47 +302,50 @@ def _inline_kind(section: type[Section]) -> str:
     return component.kind
 
 
-def _own_properties(section: type[Section]) -> dict[str, Any]:
+def _own_properties(section: type[Section], default: Default) -> dict[str, Any]:
     options = options_of(section)
-    return {name: _option_schema(option) for name, option in options.items() if name != section.inline}
+    return {name: _option_schema(option, default) for name, option in options.items() if name != section.inline}
 
 
-def _component_schema(registration: Registration, name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
-    schema = _object_schema(options_of(registration.load()))
-    schema["properties"] = {"use": {"const": name}, **schema["properties"], **beside}
+def _component_schema(registration: Registration, registry: Registry, beside: Mapping[str, Any]) -> dict[str, Any]:
+    def default(option: Option) -> Any:
+        return written_default(option, registry, registration.plugin.distribution)
+
+    schema = _object_schema(registered_options(registration), default)
+    schema["properties"] = {"use": {"const": registry.written(registration)}, **schema["properties"], **beside}
     return {**schema, "description": registration.summary}
 
 
-def _object_schema(options: Mapping[str, Option]) -> dict[str, Any]:
+def _object_schema(options: Mapping[str, Option], default: Default) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {name: _option_schema(option) for name, option in options.items()},
+        "properties": {name: _option_schema(option, default) for name, option in options.items()},
         "additionalProperties": False,
     }
 
 
-def _option_schema(option: Option) -> dict[str, Any]:
-    schema = _type_schema(option.annotation)
+def _option_schema(option: Option, default: Default) -> dict[str, Any]:
+    schema = _type_schema(option.annotation, default)
     if option.description:
         schema["description"] = option.description
     if not option.required:
-        schema["default"] = to_plain(option.default)
+        schema["default"] = default(option)
     return schema
 
 
-def _type_schema(annotation: Any) -> dict[str, Any]:
+def _type_schema(annotation: Any, default: Default) -> dict[str, Any]:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Factory:
         return {"$ref": f"#/$defs/{args[0].kind}"}
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return _section_schema(annotation)
+        return _section_schema(annotation, default)
     if not _names_parts(annotation):
         return TypeAdapter(annotation).json_schema()
     if origin in (Union, UnionType):
-        return {"anyOf": [_type_schema(arg) for arg in args]}
+        return {"anyOf": [_type_schema(arg, default) for arg in args]}
     if origin in (dict, Mapping):
-        return {"type": "object", "additionalProperties": _type_schema(args[1])}
-    return {"type": "array", "items": _type_schema(args[0])}
+        return {"type": "object", "additionalProperties": _type_schema(args[1], default)}
+    return {"type": "array", "items": _type_schema(args[0], default)}
 
 
 def _names_parts(annotation: Any) -> bool:
@@ -240,7 +355,7 @@ def _names_parts(annotation: Any) -> bool:
     return any(_names_parts(argument) for argument in get_args(annotation))
 
 
-def _section_schema(section: type[Section]) -> dict[str, Any]:
+def _section_schema(section: type[Section], default: Default) -> dict[str, Any]:
     if not section.inline:
-        return _object_schema(options_of(section))
+        return _object_schema(options_of(section), default)
     return {"anyOf": [{"$ref": f"#/$defs/{_inline_kind(section)}"}, {"type": "null"}]}

@@ -20,42 +20,52 @@ class Server:
     Attributes:
         distribution: The distribution.
         version: Its version.
-        plugins: Those of its plugins that served the recipe.
+        plugin: The plugin of it that the component is of.
     """
 
     distribution: str
     version: str
-    plugins: tuple[str, ...]
+    plugin: str
 
     @property
     def label(self) -> str:
-        """The distribution, its version and its plugins."""
-        plugins = " and ".join(repr(plugin) for plugin in self.plugins)
-        return f"{self.distribution} {self.version}".rstrip() + (f" (plugin {plugins})" if plugins else "")
+        """The distribution, its version and its plugin."""
+        return f"{self.distribution} {self.version}".rstrip() + f" (plugin {self.plugin!r})"
 
     def absence(self, kind: str, name: str, registry: Registry) -> str:
         """Why a component that it served cannot be had, and what to do."""
-        there = [plugin for plugin in registry.plugins if same_distribution(plugin.distribution, self.distribution)]
-        left_out = [p for p in registry.left_out if same_distribution(p.distribution, self.distribution)]
+        return f"this recipe's {kind} {name!r} came from {self.label}{self._cause(registry)}"
+
+    def _cause(self, registry: Registry) -> str:
+        every = [*registry.plugins, *registry.left_out]
+        there = [plugin for plugin in every if same_distribution(plugin.distribution, self.distribution)]
+        own = [plugin for plugin in there if plugin.name == self.plugin] or there
+        for plugin in own:
+            if plugin.error:
+                return f"; {plugin.complaints()[0]}"
+        for plugin in own:
+            if plugin in registry.left_out:
+                return f", which is not loaded: {registry.left_out[plugin]}"
         if there:
-            what = f"the {there[0].distribution} {there[0].version} that is installed does not offer it"
-        elif left_out:
-            what = f"which is not loaded: {registry.left_out[left_out[0]]}"
-        else:
-            version = f"=={self.version}" if self.version else ""
-            what = f"which is not installed; install it with: pip install {self.distribution}{version}"
-        return f"this recipe's {kind} {name!r} came from {self.label}, {what}"
+            installed = f"{there[0].distribution} {there[0].version}".rstrip()
+            return f", and the {installed} that is installed does not offer it"
+        version = f"=={self.version}" if self.version else ""
+        return f", which is not installed; install it with: pip install {self.distribution}{version}"
 
 
 def recorded(values: Mapping[str, Any]) -> dict[str, Server]:
     """Who served each component, by its kind and name, as a recipe's values say; what is malformed says nothing."""
-    record = values.get("served_by")
     servers: dict[str, Server] = {}
-    for distribution, own in record.items() if isinstance(record, Mapping) else ():
+    for distribution, own in _mapping(values.get("served_by")).items():
         if isinstance(own, Mapping):
-            server = Server(str(distribution), str(own.get("version", "")), tuple(_words(own.get("plugins"))))
-            servers |= dict.fromkeys(_words(own.get("components")), server)
+            for plugin, components in _mapping(own.get("components")).items():
+                server = Server(str(distribution), str(own.get("version", "")), str(plugin))
+                servers |= dict.fromkeys(_words(components), server)
     return servers
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _words(value: Any) -> list[str]:
@@ -74,11 +84,10 @@ def served_by(recipe: Recipe, registry: Registry) -> dict[str, Served]:
 
 
 def _served(own: Sequence[Registration], registry: Registry) -> Served:
-    return Served(
-        version=own[0].plugin.version,
-        plugins=sorted({registration.plugin.name for registration in own}),
-        components=sorted(f"{registration.kind} {registry.written(registration)}" for registration in own),
-    )
+    components: dict[str, list[str]] = {plugin: [] for plugin in sorted({item.plugin.name for item in own})}
+    for registration in own:
+        components[registration.plugin.name].append(f"{registration.kind} {registry.written(registration)}")
+    return Served(version=own[0].plugin.version, components={name: sorted(each) for name, each in components.items()})
 
 
 def _factories(value: Any) -> Iterator[Factory[Any]]:

@@ -3,10 +3,11 @@
 The components are this file's own, so that no plugin is needed; only the last section reads ``recipes/``.
 """
 
+import enum
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jsonschema
 import pluggy
@@ -636,11 +637,12 @@ def test_the_resolved_recipe_spells_every_default_out(check, registry):
         "served_by": {
             "own-distribution": {
                 "version": "1.0",
-                "plugins": ["own"],
-                "components": [
-                    *("backbone plain", "dataset dots", "evaluator score", "model toy", "objective painting"),
-                    *("optimizer adam", "sampler prior", "schedule constant"),
-                ],
+                "components": {
+                    "own": [
+                        *("backbone plain", "dataset dots", "evaluator score", "model toy", "objective painting"),
+                        *("optimizer adam", "sampler prior", "schedule constant"),
+                    ]
+                },
             }
         },
     }
@@ -722,6 +724,122 @@ def test_an_annotation_that_is_not_there_is_the_plugins_error():
         options_of(Odd)
 
 
+class Shade(enum.Enum):
+    """A type that is no recipe's."""
+
+    DARK = 1
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "message"),
+    [
+        ("nn.NoSuch", 1, r"the type of option 'size', 'nn.NoSuch', cannot be read: AttributeError: .*NoSuch"),
+        ("1 +", 1, r"the type of option 'size', '1 \+', cannot be read: SyntaxError"),
+        (Factory[int], None, "the type of option 'size', .*Factory.*such as Factory.Backbone.; int is none"),
+        (Factory[genkit.Component], None, "such as Factory.Backbone.; Component is none"),
+        (Factory, None, "such as Factory.Backbone.; nothing is none"),
+        (Path, Path("x"), "option 'size' has type .*Path.*, which no recipe can write; use finite numbers"),
+        (Sequence[Path], (), "option 'size' has type .*Path.*, which no recipe can write"),
+        (Annotated[Path | None, Field()], None, "option 'size' has type .*Path.*, which no recipe can write"),
+        (set[int], {1}, r"option 'size' has type set\[int\], which no recipe can write"),
+        (Shade, Shade.DARK, "option 'size' has type .*Shade.*, which no recipe can write"),
+        (Toy | None, None, "option 'size' has type .*Toy.*, which no recipe can write; .* or Factory"),
+        (int, Shade.DARK, "option 'size' has the default <Shade.DARK: 1>, which no recipe can hold; use finite"),
+        (float, float("inf"), "option 'size' has the default inf, which no recipe can hold"),
+        (Sequence[str], [Path("x")], "option 'size' has the default .*, which no recipe can hold"),
+    ],
+)
+def test_a_schema_that_none_is_names_plugin_class_and_option(registry, annotation, default, message):
+    class Odd(Backbone):
+        def __init__(self, in_shape, out_shape, /, *, before: int = 1, size: annotation = default) -> None: ...
+
+        def forward(self, x, context=None): ...
+
+    Odd.__qualname__ = "Odd"
+    Odd.__init__.__annotations__["size"] = annotation
+    Registrar(registry, PLUGIN)("odd", Odd)
+    globals()["Odd"] = Odd
+    try:
+        with pytest.raises(PluginError, match=rf"{__name__}.Odd: .*{message}"):
+            options_of(Odd)
+        with pytest.raises(RecipeError, match=r"use: plugin 'own' of own-distribution 1.0 .*has a backbone 'odd' \("):
+            resolve("backbone", "odd", registry)
+    finally:
+        del globals()["Odd"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        (Sequence[int | None], (1, None)),
+        (tuple[int, ...], (1,)),
+        (Mapping[str, Sequence[float]], {}),
+        (list, []),
+        (Any, None),
+        (object, 1),
+        (Literal["a", 3] | None, "a"),
+        (Annotated[float, Field(ge=0)], 0.5),
+        (Mapping[str, Factory[Backbone]], {"a": use("plain")}),
+    ],
+)
+def test_what_a_recipe_can_write_is_taken(annotation, default):
+    class Fine(Schedule):
+        def __init__(self, *, size: annotation = default) -> None: ...
+
+    assert options_of(Fine)["size"].default == default
+
+
+# ---- another's kind of the same name -----------------------------------------------------------------------------
+
+
+class FalseBackbone(genkit.Component, kind="backbone"):
+    """Abstract class of a kind whose name is taken."""
+
+
+class Fake(FalseBackbone):
+    """No backbone."""
+
+
+class FalseModel(genkit.Component, kind="model"):
+    """Abstract class of another kind whose name is taken."""
+
+
+class FakeModel(FalseModel):
+    """No model."""
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "wanted"),
+    [
+        ("model.net=fake", "model.net.use", "genkit.backbone.Backbone"),
+        ("model.net={use: wrapped, heads: [plain, fake]}", "model.net.heads.1.use", "genkit.backbone.Backbone"),
+        ("model={use: fake_model}", "model.use", "genkit.model.GenerativeModel"),
+    ],
+)
+def test_a_kind_that_is_only_called_so_is_refused(registry, refused, override, place, wanted):
+    Registrar(registry, PLUGIN)("fake", Fake)
+    Registrar(registry, PLUGIN)("fake_model", FakeModel)
+    text = BASE.replace("  size: 4\n  net: {use: plain, widths: [8, 8]}\n", "") if "fake_model" in override else BASE
+    (problem,) = refused(override, text=text)
+    assert problem.startswith(f"command line {override}: {place}: plugin 'own' of own-distribution 1.0 ")
+    assert f"that does not inherit {wanted}, as it must here" in problem
+
+
+def test_a_component_of_a_factorys_own_class_is_taken(registry):
+    class Picky(Plain):
+        def __init__(self, in_shape, out_shape, /, *, inner: Factory[Wrapped] = use("wrapped")) -> None: ...
+
+    Picky.__qualname__ = "Picky"
+    Registrar(registry, PLUGIN)("picky", Picky)
+    globals()["Picky"] = Picky
+    try:
+        assert resolve("backbone", "picky", registry).options["inner"].resolved is Wrapped
+        with pytest.raises(RecipeError, match=rf"inner.use: .*that does not inherit {__name__}.Wrapped"):
+            resolve("backbone", {"use": "picky", "inner": "plain"}, registry)
+    finally:
+        del globals()["Picky"]
+
+
 # ---- the JSON Schema ---------------------------------------------------------------------------------------------
 
 
@@ -758,6 +876,17 @@ def test_every_reference_of_the_schema_leads_somewhere(schema):
 
     found = set(references(schema))
     assert {reference.removeprefix("#/$defs/") for reference in found} == set(schema["$defs"])
+
+
+def test_what_cannot_be_loaded_is_left_out_of_the_schema(registry, schema):
+    lost = Registration("backbone", "lost", "gone:Lost", PLUGIN)
+    registry.add(lost)
+    registry.add(Registration("kernel", "lost", "gone:Kernel", PLUGIN))
+    with pytest.warns(UserWarning, match=r"the schema does not know (backbone|kernel) 'lost': plugin 'own' of") as told:
+        without = json.loads(json.dumps(json_schema(registry, Recipe, [Entry])))
+    assert len(told) == 2
+    assert without["$defs"].pop("kernel") == {"anyOf": [{"enum": []}]}  # what refers to it still leads somewhere
+    assert without == schema
 
 
 def test_the_schema_requires_no_key(schema):

@@ -56,10 +56,9 @@ def test_the_record_names_distributions_versions_plugins_and_components():
     record = resolved(THEIRS)["served_by"]
     assert record["their-residual"] == {
         "version": "0.3",
-        "plugins": ["residual_net"],
-        "components": ["backbone residual"],
+        "components": {"residual_net": ["backbone residual"]},
     }
-    assert record["tests"]["components"] == [
+    assert record["tests"]["components"]["toys"] == [
         *("dataset bits", "evaluator nats", "model denoiser", "objective denoising", "optimizer momentum"),
         *("sampler decoded", "schedule decay"),
     ]
@@ -95,7 +94,7 @@ def test_the_record_tells_two_of_one_name_apart():
     plain = resolved(THEIRS)
     both = load_recipe(plain, registry=with_residual(OTHERS, THEIRS)).to_plain()
     assert both["model"]["network"] == {"use": "their-residual/residual"}
-    assert both["served_by"]["their-residual"]["components"] == ["backbone their-residual/residual"]
+    assert both["served_by"]["their-residual"]["components"] == {"residual_net": ["backbone their-residual/residual"]}
     alone = load_recipe(both, registry=with_residual(THEIRS)).to_plain()
     assert alone == plain
 
@@ -109,7 +108,7 @@ def test_another_version_of_the_same_distribution_serves_it():
 def test_a_version_that_no_longer_offers_it_is_named():
     toys = registry()
     toys.plugins.append(replace(THEIRS, version="0.4"))
-    with pytest.raises(MissingPlugin, match=r"came from their-residual 0.3 \(plugin .*\), the their-residual 0.4 that"):
+    with pytest.raises(MissingPlugin, match=r"residual 0.3 \(plugin .*\), and the their-residual 0.4 that"):
         load_recipe(resolved(THEIRS), registry=toys)
 
 
@@ -118,6 +117,56 @@ def test_a_plugin_that_was_left_out_is_named():
     toys.left_out[THEIRS] = "--no-plugin names it"
     with pytest.raises(MissingPlugin, match="which is not loaded: --no-plugin names it"):
         load_recipe(resolved(THEIRS), registry=toys)
+
+
+def test_a_plugin_that_no_longer_works_says_why():
+    toys = registry()
+    toys.plugins.append(replace(THEIRS, version="0.4", error="ImportError: no module named 'gone'"))
+    with pytest.raises(MissingPlugin) as caught:
+        load_recipe(resolved(THEIRS), registry=toys)
+    assert str(caught.value) == (
+        "model.network.use: this recipe's backbone 'residual' came from their-residual 0.3 (plugin 'residual_net'); "
+        "plugin 'residual_net' of their-residual 0.4 (/somewhere/residual_net.py) does not work: "
+        "ImportError: no module named 'gone'; "
+        "mend, update or uninstall their-residual, or leave it out with --no-plugin residual_net"
+    )
+
+
+SECOND = replace(THEIRS, name="second")
+
+
+@pytest.mark.parametrize(
+    ("plugins", "left_out", "cause"),
+    [
+        ([SECOND], [THEIRS], "), which is not loaded: by choice"),
+        ([replace(SECOND, error="odd")], [THEIRS], "), which is not loaded: by choice"),
+        ([replace(SECOND, error="odd"), THEIRS], [], "), and the their-residual 0.3 that is installed does not"),
+        ([replace(SECOND, error="odd")], [], "does not work: odd; mend"),
+        ([SECOND], [], "), and the their-residual 0.3 that is installed does not"),
+        ([], [SECOND], "), which is not loaded: by choice"),
+    ],
+    ids=[
+        *("left out", "left out beside a broken one", "empty beside a broken one"),
+        *("gone beside a broken one", "gone", "gone beside one left out"),
+    ],
+)
+def test_the_cause_is_that_of_the_plugin_that_served_it(plugins, left_out, cause):
+    """Other plugins of its distribution only matter where it is no longer there: it may have been renamed."""
+    toys = registry()
+    toys.plugins += plugins
+    toys.left_out |= dict.fromkeys(left_out, "by choice")
+    with pytest.raises(MissingPlugin) as caught:
+        load_recipe(resolved(THEIRS), registry=toys)
+    assert cause in str(caught.value)
+    assert caught.value.plugin == "residual_net"
+
+
+def test_a_distributions_plugins_have_their_own_components():
+    toys = with_residual(THEIRS)
+    toys.plugins.append(SECOND)
+    Registrar(toys, SECOND)("other", Residual)
+    plain = load_recipe({**RECIPE, "model": {"use": "denoiser", "network": "other"}}, registry=toys).to_plain()
+    assert plain["served_by"]["their-residual"]["components"] == {"second": ["backbone other"]}
 
 
 def test_a_component_that_an_override_replaces_is_not_missed():
@@ -130,7 +179,7 @@ def test_what_else_is_wrong_is_told_at_once():
     assert [problem.path for problem in error.problems] == ["model.network.use", "train.epochs"]
 
 
-@pytest.mark.parametrize("record", [7, {"a": 7}, {"a": {"components": "backbone residual"}}, {"a": {"componets": []}}])
+@pytest.mark.parametrize("record", [7, {"a": 7}, {"a": {"components": "backbone residual"}}, {"a": {"componets": {}}}])
 def test_a_record_that_is_none_is_a_problem_of_its_own(record):
     with pytest.raises(RecipeError) as caught:
         load_recipe({**RECIPE, "served_by": record}, registry=registry())
