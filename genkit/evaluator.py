@@ -42,6 +42,13 @@ class Figure:
     better: Better | None = None
     floor: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, number in (("value", self.value), ("floor", self.floor or 0.0)):
+            if not isinstance(number, int | float):
+                raise TypeError(f"Figure({name}=...): a number is wanted, {type(number).__name__} given; try .item()")
+        if self.better not in (None, "lower", "higher"):
+            raise ValueError(f"Figure(better={self.better!r}): lower, higher or None is wanted")
+
 
 @dataclass(frozen=True)
 class Note:

@@ -102,8 +102,7 @@ class Selection:
     @classmethod
     def of_environment(cls) -> Selection:
         """What ``GENKIT_LOAD_PLUGINS`` and ``GENKIT_NO_PLUGINS`` say."""
-        only = os.environ.get(ONLY)
-        return cls(None if only is None else _names(only), _names(os.environ.get(WITHOUT, "")))
+        return cls(_names(os.environ.get(ONLY, "")) or None, _names(os.environ.get(WITHOUT, "")))
 
     def reason_against(self, plugin: Plugin) -> str:
         """Why a plugin is not wanted; empty if it is."""

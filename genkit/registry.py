@@ -75,7 +75,7 @@ class Registration:
             raise self.fault(f"cannot be imported: {told(error)}") from error
         problem = conformance(cls, self.kind)
         if problem:
-            raise self.fault(f"is none: {problem}")
+            raise self.fault(f"cannot be used: {problem}")
         return cls
 
     def _import(self, module: str, strict: bool) -> Any:
@@ -223,7 +223,10 @@ class Registry:
     def _absent(self) -> str:
         """What might have served a name that nobody has."""
         broken = [str(plugin.complaints()[0]) for plugin in self.broken()]
-        left_out = [f"{plugin.label} is not loaded: {reason}" for plugin, reason in self.left_out.items()]
+        reasons: dict[str, list[str]] = {}
+        for plugin, reason in self.left_out.items():
+            reasons.setdefault(reason, []).append(f"{plugin.distribution}:{plugin.name}")
+        left_out = [f"not loaded ({reason}): {', '.join(names)}" for reason, names in reasons.items()]
         return "".join(f"\n  {line}" for line in (*broken, *left_out))
 
 
@@ -321,7 +324,11 @@ def _check_hooks(registry: Registry, module: Any) -> None:
     taken = manager.get_name(module)
     if taken is not None:
         raise PluginError(f"its module is plugin {taken.rpartition(':')[2]!r} of {taken.rpartition(':')[0]} already")
-    for name in filter(partial(manager.parse_hookspec_opts, hookspecs), vars(hookspecs)):
+    hooks = list(filter(partial(manager.parse_hookspec_opts, hookspecs), vars(hookspecs)))
+    for name in dir(module):
+        if name not in hooks and manager.parse_hookimpl_opts(module, name) is not None:
+            raise PluginError(f"there is no hook {name!r}{closest(name, hooks)}")
+    for name in hooks:
         if inspect.isfunction(getattr(module, name, None)) and manager.parse_hookimpl_opts(module, name) is None:
             raise PluginError(f"its function {name} is not marked, so it is never called; write @hookimpl above it")
 
@@ -336,7 +343,8 @@ def _api_problem(plugin: Plugin, stated_range: object) -> Plugin:
     problem = "" if stated_range is None else api_problem(stated_range)
     if not problem:
         return plugin
-    remedy = f"install a version of {plugin.distribution} for this genkit, or a genkit for it"
+    no_range = problem.startswith(API_CONSTANT)
+    remedy = "" if no_range else f"install a version of {plugin.distribution} for this genkit, or a genkit for it"
     return replace(plugin, error=problem, remedy=remedy)
 
 

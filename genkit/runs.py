@@ -42,7 +42,7 @@ from genkit.events import EvaluationEnd, Record, RunEnd, read_records
 from genkit.model import GenerativeModel
 from genkit.recipe import Recipe, load_recipe
 from genkit.recipe.check import resolve
-from genkit.recipe.source import write
+from genkit.recipe.source import read, write
 from genkit.registry import installed
 
 RUNS = Path("runs")
@@ -198,8 +198,12 @@ def _checkpoint_to_continue(folder: RunFolder, name: str | None) -> Checkpoint |
 
 def _changes(folder: RunFolder, checkpoint: Checkpoint | None, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     """What a recipe says otherwise than the one that a run was trained with, by key."""
-    before = load_recipe(folder.recipe if checkpoint is None else checkpoint.facts["recipe"])
-    old, new = (dict(_leaves({**one.to_plain(), "served_by": {}})) for one in (before, recipe))  # versions may differ
+    before = folder.recipe if checkpoint is None else checkpoint.facts["recipe"]
+    try:
+        was = load_recipe(before).to_plain()
+    except RecipeError:  # what served it is gone, and perhaps replaced by this recipe
+        was = read(before).values if isinstance(before, Path) else before
+    old, new = (dict(_leaves({**one, "served_by": {}})) for one in (was, recipe.to_plain()))  # versions may differ
     return {
         key: (old.get(key, "nothing"), new.get(key, "nothing"))
         for key in {**old, **new}

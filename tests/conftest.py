@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests share the cores; threads 
 
 import torch
 
+collect_ignore = ["third_party"]  # distributions of their own, tested where test_third_party.py installs them
+
 SMALL = {
     "seed": 3,
     "data": {"use": "mnist", "binarize": "threshold", "train": 96, "validation": 32, "test": 32},

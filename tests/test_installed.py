@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from genkit.engine.assembly import dry_build
-from genkit.recipe import load_recipe
+from genkit.recipe import Entry, Recipe, load_recipe
+from genkit.recipe.schema import json_schema
+from genkit.recipe.source import read
 from genkit.registry import installed
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +23,11 @@ def test_what_is_installed_works():
     assert registry.broken() == []
     assert {c.plugin.name for c in registry.components()} <= {plugin.name for plugin in registry.plugins}
     assert installed() is registry
+
+
+def read_yaml(path):
+    """What a recipe and those that it extends say."""
+    return read(path).values
 
 
 HEAVY = ("torch", "torchvision", "numpy", "pydantic", "yaml", "PIL", "tensorboard")
@@ -47,6 +55,17 @@ def test_a_recipe_of_genkits_own_loads_builds_and_reads_back(path):
     assert {str(parameter.device) for parameter in parts.model.parameters()} == {"meta"}
     assert list(parts.evaluators) == list(recipe.evaluate)
     assert load_recipe(recipe.to_plain()).to_plain() == recipe.to_plain()
+
+
+def test_every_recipe_of_genkits_own_is_of_the_schema():
+    schema = json_schema(installed(), Recipe, [Entry])
+    validator = jsonschema.Draft202012Validator(schema)
+    for path in RECIPES:
+        written = read_yaml(path)
+        assert [error.message for error in validator.iter_errors(written)] == [], path.name
+    (flow,) = [read_yaml(path) for path in RECIPES if path.stem == "flow_toy"]
+    assert not validator.is_valid({**flow, "model": {**flow["model"], "bijections": []}})  # one at least is wanted
+    assert not validator.is_valid({**flow, "model": {**flow["model"], "bijections": [{"use": "mlp"}]}})
 
 
 def test_there_are_recipes():

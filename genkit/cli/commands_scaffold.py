@@ -37,5 +37,6 @@ def new_plugin(
     for part in planned.parts:
         typer.echo(f"  {part.words} {part.name!r}: {folder / part.file}")
     typer.echo(f"\nIn {folder}:\n")
-    for line in ("pip install --editable '.[test]'", "python -m pytest", f"genkit run {planned.parts[0].recipe}"):
+    runs = [f"genkit run {part.recipe}" for part in planned.parts]
+    for line in ("pip install --editable '.[test]'", "python -m pytest", *runs):
         typer.echo(f"  {line}")

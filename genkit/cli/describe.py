@@ -27,7 +27,8 @@ def describe_component(registration: Registration, registry: Registry) -> None:
     console = Console()
     console.print(f"[bold]{registration.kind} {name}[/]  ", end="")
     console.print(f"{registration.target}, from {registration.plugin.distribution} {registration.plugin.version}\n")
-    console.print(Text(prose(inspect.getdoc(cls) or "")))
+    own = inspect.cleandoc(vars(cls).get("__doc__") or "")  # the kind's says how to write one, not what this one is
+    console.print(Text(prose(own) or "(not described)"))
     console.print()
     _print_options(console, options, lambda option: written_default(option, registry, registration.plugin.distribution))
     for label, names in (("can", capabilities(cls)), ("needs a model that", requirements(cls))):

@@ -17,7 +17,7 @@ from genkit.engine.assembly import Assembly
 from genkit.engine.device import matmul_precision
 from genkit.engine.seeds import derive_seed, isolated
 from genkit.engine.stop import StopRequest
-from genkit.errors import CheckpointError, GenkitError, UsageError
+from genkit.errors import CheckpointError, GenkitError, PluginError, UsageError
 from genkit.evaluator import MEMORY, Evaluator, Figure, Note, Picture, Subject
 from genkit.events import Better, EvaluationEnd, Record
 from genkit.model import GenerativeModel
@@ -133,6 +133,12 @@ class Judge:
             if self.sampler.fitted:
                 self.sampler.fit(assembly.feeds)
             results = list(evaluator.evaluate(subject, split))
+        odd = [result for result in results if not isinstance(result, Figure | Picture | Note)]
+        if odd:
+            raise PluginError(
+                f"evaluate.{entry}: {type(evaluator).__qualname__} gives {type(odd[0]).__name__}, where a Figure, a "
+                "Picture or a Note is wanted"
+            )
         records = [_record(entry, result, split, epoch, step) for result in results if isinstance(result, Figure)]
         pictures = [
             (result, self._write(entry, result, folder or f"{epoch:04d}"))

@@ -341,11 +341,23 @@ def _type_schema(annotation: Any, default: Default) -> dict[str, Any]:
         return _section_schema(annotation, default)
     if not _names_parts(annotation):
         return TypeAdapter(annotation).json_schema()
+    if origin is Annotated:
+        return {**_bounds(args), **_type_schema(args[0], default)}
     if origin in (Union, UnionType):
         return {"anyOf": [_type_schema(arg, default) for arg in args]}
     if origin in (dict, Mapping):
         return {"type": "object", "additionalProperties": _type_schema(args[1], default)}
     return {"type": "array", "items": _type_schema(args[0], default)}
+
+
+def _bounds(annotated: tuple[Any, ...]) -> dict[str, Any]:
+    """How many components a list or a mapping may have, as pydantic says it of one of anything."""
+    inner, *metadata = annotated
+    origin = get_origin(inner)
+    if origin not in (list, Sequence, dict, Mapping):
+        return {}
+    like = list[Any] if origin in (list, Sequence) else dict[str, Any]
+    return TypeAdapter(Annotated[like, *metadata]).json_schema()  # pyright: ignore[reportInvalidTypeForm, reportArgumentType]
 
 
 def _names_parts(annotation: Any) -> bool:

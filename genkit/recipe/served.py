@@ -50,7 +50,8 @@ class Server:
             installed = f"{there[0].distribution} {there[0].version}".rstrip()
             return f", and the {installed} that is installed does not offer it"
         version = f"=={self.version}" if self.version else ""
-        return f", which is not installed; install it with: pip install {self.distribution}{version}"
+        again = f"pip install {self.distribution}{version}"
+        return f", which is not installed; install it from where it came from, or: {again}"
 
 
 def recorded(values: Mapping[str, Any]) -> dict[str, Server]:

@@ -190,6 +190,7 @@ def _import_lines(imports: Iterable[tuple[str, ...]]) -> str:
 def readme(names: Names, parts: Sequence[Part]) -> str:
     """What it is, and what to do with it."""
     rows = "".join(f"| {p.kind} | `{p.name}` | `{p.file}` | `{p.recipe}` |\n" for p in parts)
+    runs = "".join(f"$ genkit run {part.recipe}\n" for part in parts)
     code, first = ", ".join(f"`{part.file}`" for part in parts), parts[0]
     return f"""\
 # {names.distribution}
@@ -211,11 +212,10 @@ $ genkit list-plugins            # {names.module} is among them
 ## Run
 
 ```console
-$ genkit run {first.recipe}
-$ genkit describe {first.kind} {first.name}      # its keys, read off the constructor
+{runs}$ genkit describe {first.kind} {first.name}      # its keys, read off the constructor
 ```
 
-In any other recipe, name it where {first.words} stands: `use: {first.name}`.
+In any other recipe, name it where {" or ".join(part.words for part in parts)} stands: `use: {first.name}`.
 
 ## Check
 

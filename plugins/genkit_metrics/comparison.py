@@ -72,6 +72,7 @@ class Comparison:
         other = held_out(subject)
         if other is None:
             both = features_of(self.extractor, train, 2 * count, size)
+            both = both[torch.randperm(len(both))]  # neighbours may be of two kinds, as MNIST's are
             first, second = both[: len(both) // 2 * 2 : 2], both[1::2]
         else:
             count = min(count, len(train), len(subject.data[other]))

@@ -41,6 +41,7 @@ class Template(Evaluator):
         count = min(2 * self.num_samples, len(view))
         real = torch.cat([batch.x for batch in spread(view, count, subject.batch_size)])
         samples = subject.sampler.sample(self.num_samples).x
+        real = real[torch.randperm(len(real))]  # neighbours may be of two kinds, as MNIST's are
         (mean, deviation), (floor, deviation_floor) = gaps(real, samples), gaps(real[::2], real[1::2])
         yield Figure(mean, better="lower", floor=floor)
         yield Figure(deviation, "spread", better="lower", floor=deviation_floor)
