@@ -1,8 +1,10 @@
 """A component that breaks its contract is caught by the check that is meant for it; a sound one passes."""
 
+import importlib.metadata
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -40,6 +42,7 @@ from genkit import (
     testing,
 )
 from genkit.dataset import HasEnergy, HasModes
+from genkit.registry import load_registry
 from genkit.testing.keeping import SETTINGS
 
 
@@ -404,7 +407,37 @@ class Shares(Same):
         self.table = nn.Buffer(torch.arange(6.0).view(2, 3).T)
 
 
-@pytest.mark.parametrize("cls", [Plain, Same, Shares])
+class ZeroBranch(Same):
+    """Sound: the branch of a residual network starts at zero."""
+
+    def __init__(self, in_shape, out_shape, /):
+        super().__init__(in_shape, out_shape)
+        self.inner, self.branch = nn.Linear(out_shape[0], 8), nn.Linear(8, out_shape[0])
+        nn.init.zeros_(self.branch.weight)
+        nn.init.zeros_(self.branch.bias)
+
+    @property
+    def output_layer(self):
+        return None
+
+    def forward(self, x, context=None):
+        y = super().forward(x, context)
+        return y + self.branch(self.inner(y).tanh())
+
+
+class ZeroOutput(ZeroBranch):
+    """Sound: its output starts at zero."""
+
+    def __init__(self, in_shape, out_shape, /):
+        super().__init__(in_shape, out_shape)
+
+    def forward(self, x, context=None):
+        if context is not None:
+            raise ValueError("no context")
+        return self.branch(self.inner(self.linear(x)).tanh())
+
+
+@pytest.mark.parametrize("cls", [Plain, Same, Shares, ZeroBranch, ZeroOutput])
 def test_sound_backbone_passes(cls):
     testing.check_backbone(named(cls))
 
@@ -465,6 +498,53 @@ class IgnoresContext(Same):
         return self.linear(x)
 
 
+class IgnoresInput(Same):
+    """The same output whatever the input."""
+
+    def forward(self, x, context=None):
+        y = super().forward(x, context)
+        return y - y.detach() + self.linear.bias
+
+
+class Constant(Same):
+    """Learns an output, and does not look at the input."""
+
+    def forward(self, x, context=None):
+        return super().forward(torch.ones_like(x), context)
+
+
+class Severs(Same):
+    """Keeps gradients from its input."""
+
+    def forward(self, x, context=None):
+        return super().forward(x.detach(), context)
+
+
+class Steepens(Same):
+    """Has a gradient at the input that is infinite."""
+
+    def forward(self, x, context=None):
+        return super().forward(x + (x - x.detach()).abs().sqrt(), context)
+
+
+class Masks(Same):
+    """Has a gradient at the input that is zero."""
+
+    def forward(self, x, context=None):
+        return super().forward(x.detach() + 0 * x, context)
+
+
+class StartsBroken(Same):
+    """Divides by what is zero at its start."""
+
+    def __init__(self, in_shape, out_shape, /):
+        super().__init__(in_shape, out_shape)
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, context=None):
+        return super().forward(x, context) / self.scale
+
+
 class Counts(Same):
     """Changes a buffer of its own in evaluation mode."""
 
@@ -523,6 +603,12 @@ class Silent(Same):
         (OwnNoise, "training mode does not follow the global seed"),
         (MixesExamples, "depends on the rest of the batch"),
         (IgnoresContext, "a context is ignored"),
+        (IgnoresInput, "other inputs give the same output"),
+        (Constant, "no gradient reaches the input"),
+        (Severs, "no gradient reaches the input"),
+        (Steepens, "the gradient of the input is not finite"),
+        (Masks, "the gradient of the input is zero"),
+        (StartsBroken, "at its start the output is not finite"),
         (Counts, "evaluation mode changes the network itself: count"),
         (FloatsOut, "float64 in, torch.float32 out"),
         (NotLast, "the output is not zero"),
@@ -893,6 +979,28 @@ class OwnGenerator(Uniform):
         return Samples(torch.rand(num_samples, *self.shape, generator=self.generator))
 
 
+class TooBrightImages(Uniform):
+    """Images far beyond white."""
+
+    def sample(self, num_samples, context=None):
+        return Samples(1e9 * torch.randn(num_samples, *self.shape))
+
+
+class TooDarkMeans(Uniform):
+    """Means below black."""
+
+    def sample(self, num_samples, context=None):
+        x = super().sample(num_samples).x
+        return Samples(x, -x)
+
+
+class DoubleSamples(Uniform):
+    """Draws in double precision."""
+
+    def sample(self, num_samples, context=None):
+        return Samples(super().sample(num_samples).x.double())
+
+
 class AllAlike(Uniform):
     """Draws the same again and again."""
 
@@ -948,6 +1056,9 @@ class WrongMeans(Uniform):
         (ChangesModel, "drawing changes the model or the objective"),
         (LeavesTraining, "in training mode"),
         (WrongMeans, "means have shape"),
+        (TooBrightImages, r"samples leave the images' range"),
+        (TooDarkMeans, r"means leave the images' range, here \[0, 1\]"),
+        (DoubleSamples, "samples are torch.float64, not float32"),
     ],
 )
 def test_broken_sampler_is_caught(cls, message):
@@ -1557,6 +1668,109 @@ def test_launcher_that_does_not_wait_is_caught():
 def test_launcher_without_what_it_needs_is_not_checked():
     with pytest.raises(testing.NotChecked, match="no cluster here"):
         testing.check_launcher(named(NeedsCluster))
+
+
+# ---- what others installed ---------------------------------------------------------------------------------------
+
+OTHERS = '''
+from genkit import GenerativeModel, HasLogProb, Objective, Sampler, hookimpl
+
+
+class Explodes(GenerativeModel, HasLogProb):
+    """Cannot be built."""
+
+    def __init__(self, spec, /) -> None:
+        raise KeyError("no such table")
+
+    def log_prob(self, x, context=None, num_samples=1):
+        raise NotImplementedError
+
+
+class WrongExample(Explodes):
+    """Has an example with an option that is not there."""
+
+    examples = ({"depth": 3},)
+
+    def __init__(self, spec, /) -> None:
+        super().__init__(spec)
+
+
+class Aims(Objective):
+    """Cannot be built."""
+
+    def __init__(self, model, /) -> None:
+        raise KeyError("no such loss")
+
+    def players(self, model):
+        return {}
+
+    def turns(self, model):
+        return []
+
+
+class Aimless(Sampler):
+    """Cannot be built."""
+
+    def __init__(self, model, objective, /) -> None:
+        raise KeyError("no such noise")
+
+    def sample(self, num_samples, context=None):
+        raise NotImplementedError
+
+
+@hookimpl
+def register_components(register):
+    for name, cls in {"a_model": Explodes, "b_model": WrongExample, "an_objective": Aims, "a_sampler": Aimless}.items():
+        register(name, cls)
+    for kind in ("model", "objective", "sampler"):
+        register("a_lost_one", "kit_others_broken:Gone", kind=kind)
+'''
+
+
+class Others:
+    name, version = "kit-others", "1"
+
+
+def with_others(monkeypatch, own):
+    """Everything installed beside a plugin whose components do not work; of genkit's own what ``own`` says."""
+    monkeypatch.setattr("genkit.registry.OWN_DISTRIBUTION", "genkit-torch" if own else "kit-others")
+    entries = list(importlib.metadata.entry_points(group="genkit.plugins"))
+    other = importlib.metadata.EntryPoint("kit_others", "kit_others_broken", "genkit.plugins")
+    vars(other)["dist"] = Others()
+    registry = load_registry([*entries, other])
+    for module in ("common", "component"):
+        monkeypatch.setattr(f"genkit.testing.{module}.installed", lambda: registry)
+    monkeypatch.setattr("genkit.testing.common.OWN_DISTRIBUTION", "genkit-torch" if own else "kit-others")
+
+
+@pytest.fixture
+def _others(tmp_path, monkeypatch):
+    (tmp_path / "kit_others_broken.py").write_text(OTHERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("kit_others_broken", None)
+
+
+@pytest.mark.usefixtures("_others")
+@pytest.mark.parametrize(("check", "cls"), [(testing.check_objective, Likelihood), (testing.check_sampler, Uniform)])
+def test_what_others_broke_is_named_and_fails_no_check_but_its_own(monkeypatch, check, cls):
+    with_others(monkeypatch, own=True)
+    with pytest.warns(UserWarning, match="left out of the check, since they do not work") as told:
+        check(named(cls))
+    (text,) = [str(warning.message) for warning in told]
+    assert "model kit-others/a_lost_one: PluginError" in text
+    assert "model kit-others/b_model: RecipeError" in text
+    assert ("'a_model') on vectors: KeyError: 'no such table'" in text) == (cls is Uniform)  # the other asks for more
+
+
+@pytest.mark.usefixtures("_others")
+def test_a_check_goes_on_to_the_next_objective_and_sampler_where_the_first_does_not_work(monkeypatch):
+    with_others(monkeypatch, own=False)  # the broken ones come first
+    with pytest.warns(UserWarning, match="left out of the check") as told:
+        testing.check_evaluator(named(Spread))
+    texts = "".join(str(warning.message) for warning in told)
+    assert "objective Factory('an_objective'): KeyError: 'no such loss'" in texts
+    assert "sampler kit-others/a_lost_one: PluginError" in texts
 
 
 # ---- kinds -------------------------------------------------------------------------------------------------------
