@@ -781,9 +781,41 @@ class Unsaved(Normals):
         return super().decode(z) + self.number
 
 
+class Peaked(Normals):
+    """Calls something a density whose mass is not 1."""
+
+    def log_prob(self, x, context=None, num_samples=1):
+        far = ((x - self.mean) / self.log_std.exp()).abs().sum(1)
+        return LogProb(3 - 7 * far, "exact", "density")
+
+
+class DrawsWider(Normals):
+    """Draws from a wider distribution than its density says."""
+
+    def rsample(self, num_samples, context=None):
+        return super().rsample(num_samples).mul(1.5)
+
+
+class DecodesWider(Peaked):
+    """Cannot be sampled but by decoding, from a wider distribution than its density says."""
+
+    @property
+    def withheld(self):
+        return {SamplesDifferentiably: "it is not wanted"}
+
+    def log_prob(self, x, context=None, num_samples=1):
+        return Normals.log_prob(self, x)
+
+    def decode(self, z, context=None):
+        return super().decode(1.5 * z)
+
+
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
+        (Peaked, "log_prob: the density's mass is .* not 1"),
+        (DrawsWider, "draws and density are of two distributions"),
+        (DecodesWider, "draws and density are of two distributions"),
         (SummedLogProb, "log_prob has shape"),
         (AboveOne, "above 1"),
         (CallsItProbability, "calls itself a probability, and the data is continuous"),
@@ -1439,6 +1471,48 @@ class CountsAside(Simple):
         return Counter(list(parameters), lr=0.1)
 
 
+class FixedRate(torch.optim.SGD):
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.data.add_(parameter.grad, alpha=-0.01)
+
+
+class KeepsItsRate(Simple):
+    """Steps at a rate of its own, whatever a schedule says."""
+
+    def build(self, params):
+        return FixedRate(params, lr=0.01)
+
+
+class DecaysAtNoRate(torch.optim.SGD):
+    def step(self, closure=None):
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.data.mul_(0.99)
+
+
+class Decays(Simple):
+    """Decays by as much at any rate."""
+
+    def build(self, params):
+        return DecaysAtNoRate(params, lr=0.01)
+
+
+class AdamW(Simple):
+    """Sound: a decay that the rate scales."""
+
+    def build(self, params):
+        return torch.optim.AdamW(params, lr=0.01, weight_decay=0.1)
+
+
+def test_sound_decay_passes():
+    testing.check_optimizer(named(AdamW))
+
+
 class Still(Simple):
     """Does not move."""
 
@@ -1471,6 +1545,8 @@ class KeepsLists(Simple):
         (Wanders, "its steps do not follow the global seed"),
         (MovesAll, "moves a parameter that has no gradient"),
         (CountsAside, "after a checkpoint it takes other steps"),
+        (KeepsItsRate, "where a schedule sets 'lr' to 0, parameter 0, 1 moves all the same"),
+        (Decays, "where a schedule sets 'lr' to 0, parameter 0, 1 moves all the same"),
         (Still, "parameter 0, 1 has not moved"),
         (KeepsLists, "of its state is list; only tensors and numbers"),
     ],
