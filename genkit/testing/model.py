@@ -81,7 +81,7 @@ def _check_mass(model: GenerativeModel, x: Tensor, what: str) -> None:
     """In the plane an exact density has mass 1, where the model's own draws are, if it can draw."""
     if not _can(model, HasLogProb):
         return
-    found = model.log_prob(x)
+    log_prob, found = model.log_prob, model.log_prob(x)
     if (found.tightness, found.measure) != ("exact", "density"):
         return
     seed(5)
@@ -91,7 +91,7 @@ def _check_mass(model: GenerativeModel, x: Tensor, what: str) -> None:
         draws = model.decode(model.sample_latent(MANY))
     else:
         return
-    check_mass(lambda points: model.log_prob(points).nats, draws, f"{what}, log_prob", side=100)
+    check_mass(lambda points: log_prob(points).nats, draws, f"{what}, log_prob", side=100)
 
 
 def _check_capabilities(model: GenerativeModel, x: Tensor, what: str) -> None:

@@ -1150,6 +1150,65 @@ class Retains(Spread):
         self.model = model
 
 
+class Hoards(Spread):
+    """Keeps the models that it was built for in a list of a dictionary."""
+
+    def __init__(self, model, /):
+        self.kept = {"models": [model]}
+
+
+class BestSoFar(Spread):
+    """Remembers its best value in a plain attribute, which no checkpoint holds."""
+
+    better = min
+
+    def __init__(self, model, /):
+        self.best = None
+
+    def evaluate(self, subject, split):
+        (figure,) = super().evaluate(subject, split)
+        value = figure.value
+        self.best = value if self.best is None else type(self).better(self.best, value)
+        return [Figure(self.best)]
+
+
+class WorstSoFar(BestSoFar):
+    """The same with its worst value."""
+
+    better = max
+
+    def __init__(self, model, /):
+        super().__init__(model)
+
+
+class KeptBest(BestSoFar):
+    """Sound: the same, kept in its state."""
+
+    def __init__(self, model, /):
+        super().__init__(model)
+
+    def state(self):
+        return {"best": torch.tensor(float("nan") if self.best is None else self.best, dtype=torch.float64)}
+
+    def load_state(self, state):
+        self.best = None if state["best"].isnan() else state["best"].item()
+
+
+def test_sound_memory_passes():
+    testing.check_evaluator(named(KeptBest))
+
+
+class Sketches(Spread):
+    """Paints what it has seen, and no checkpoint holds it."""
+
+    def __init__(self, model, /):
+        self.seen = 0.0
+
+    def evaluate(self, subject, split):
+        self.seen = max(self.seen, subject.sampler.sample(5).x.std().item() / 10)
+        return [Picture(torch.full((1, 2, 2), min(self.seen, 1.0)))]
+
+
 class SpoilsData(Spread):
     """Works in the data that all evaluators share."""
 
@@ -1218,6 +1277,10 @@ class WakesModel(Spread):
         (TooBright, "leaves"),
         (Trains, "the model was changed"),
         (Retains, "keeps the model"),
+        (Hoards, "keeps the model"),
+        (BestSoFar, "after a checkpoint it judges otherwise than one that went on"),
+        (WorstSoFar, "after a checkpoint it judges otherwise than one that went on"),
+        (Sketches, "after a checkpoint it judges otherwise than one that went on"),
         (SpoilsData, "data were changed"),
         (Grows, "its state has other names before the first call"),
         (Amnesiac, "count of its state does not survive a checkpoint"),
@@ -1270,6 +1333,91 @@ class Restless(Dark):
 
     def split(self, name):
         return Split(torch.rand(4, 1, 2, 2).round(), torch.Tensor.float)
+
+
+class Cloud(Dataset):
+    """A sound dataset: normal points."""
+
+    def __init__(self):
+        pass
+
+    @property
+    def spec(self):
+        return DataSpec((2,))
+
+    def points(self, name):
+        return torch.randn(200, 2, generator=torch.Generator().manual_seed(len(name)))
+
+    def split(self, name):
+        return Split(self.points(name), torch.Tensor.float)
+
+
+class Repeats(Cloud):
+    """A sound dataset of which each split has all there is, which is little: bits."""
+
+    @property
+    def spec(self):
+        return DataSpec((2,), levels=2)
+
+    def points(self, name):
+        return (super().points(name) > 0).float()
+
+
+@pytest.mark.parametrize("cls", [Cloud, Repeats])
+def test_sound_dataset_of_vectors_passes(cls):
+    testing.check_dataset(named(cls))
+
+
+class LateNaN(Cloud):
+    """Not finite after the first hundred examples."""
+
+    def points(self, name):
+        return super().points(name).index_fill(0, torch.tensor([150]), float("nan"))
+
+
+class LateChange(Cloud):
+    """Other data each time after the first hundred examples."""
+
+    def points(self, name):
+        return torch.cat([super().points(name)[:100], torch.randn(100, 2)])
+
+
+class LateLabel(Cloud):
+    """Other labels each time after the first hundred examples."""
+
+    @property
+    def spec(self):
+        return DataSpec((2,), num_classes=7)
+
+    def split(self, name):
+        labels = torch.cat([torch.zeros(100), torch.randint(7, (100,))]).long()
+        return Split(self.points(name), torch.Tensor.float, labels)
+
+
+class Leaks(Cloud):
+    """Tests on what it trains on."""
+
+    def points(self, name):
+        return super().points("train" if name == "test" else name)
+
+
+class LeaksSome(Cloud):
+    """Tests on a part of what it trains on, in another order."""
+
+    def points(self, name):
+        return super().points("train")[50:100].flip(0) if name == "test" else super().points(name)
+
+
+class LeaksImages(Cloud):
+    """Tests on the first images that it trains on."""
+
+    @property
+    def spec(self):
+        return DataSpec((1, 2, 2), levels=256)
+
+    def split(self, name):
+        values = torch.arange(400, dtype=torch.int32).view(100, 1, 2, 2).remainder(256).to(torch.uint8)
+        return Split(values if name == "train" else values[:20])
 
 
 class SaysLabels(Dark):
@@ -1340,6 +1488,12 @@ class Modeless(Dark, HasModes):
         (OffLevel, "not on 2 levels"),
         (AnotherShape, "the spec says"),
         (Restless, "not the same the second time"),
+        (LateNaN, "train: values are not finite"),
+        (LateChange, "split train is not the same the second time"),
+        (LateLabel, "split train is not the same the second time"),
+        (Leaks, "splits train and test are the same examples"),
+        (LeaksSome, "splits train and test are the same examples"),
+        (LeaksImages, "splits train and validation are the same examples"),
         (SaysLabels, "disagree about labels"),
         (NoShape, r"the spec's shape is \(2, 2\)"),
         (OneLevel, "1 levels; 2 at least"),
