@@ -12,7 +12,7 @@ from genkit.component import Factory
 from genkit.dataset import Shape
 from genkit.testing.component import constructed, contract, refused
 from genkit.testing.keeping import nothing_drawn, seed, unchanged, unseeded, untouched
-from genkit.testing.module import check_device, check_gradients, check_module
+from genkit.testing.module import check_device, check_gradients, check_module, shake
 
 SHAPES: list[tuple[Shape, Shape]] = [
     ((6,), (4,)),
@@ -28,10 +28,11 @@ SHAPES: list[tuple[Shape, Shape]] = [
 def check_backbone(build: Factory[Backbone]) -> None:
     """Checks a backbone on every pair of shapes that it serves; it must serve one.
 
-    Shapes of several sizes and channel counts, finite values, gradients to every parameter, determinism in evaluation
-    mode and, under a seed, in training and construction; independence of the examples of a batch, float64, another
-    device, the caller's tensor, torch's settings and the global random state untouched, modes, a checkpoint, an output
-    layer that makes the output zero, a context used or refused.
+    A little way from its start, where a layer may be zero: shapes of several sizes and channel counts, finite values,
+    an output that the input decides, gradients to it and to every parameter, determinism in evaluation mode and, under
+    a seed, in training and construction; independence of the examples of a batch, float64, another device, the
+    caller's tensor, torch's settings and the global random state untouched, modes, a checkpoint, an output layer that
+    makes the output zero, a context used or refused.
 
     Raises:
         AssertionError: It breaks the contract; the message says where, and what is asked for.
@@ -42,6 +43,8 @@ def check_backbone(build: Factory[Backbone]) -> None:
         what = f"{build.name} from {in_shape} to {out_shape}"
         network = constructed(build, in_shape, out_shape, what=what)
         x = torch.randn(4, *in_shape)
+        _check_start(network, x, what)
+        shake(network)
         other = check_module(network, lambda i=in_shape, o=out_shape: build(i, o), what)
         _check_training(network, x, out_shape, what)
         _check_evaluation(network, x, what)
@@ -49,6 +52,12 @@ def check_backbone(build: Factory[Backbone]) -> None:
         _check_context(network, x, what)
         _check_output_layer(network, x, what)
         check_device(network, lambda moved, inputs: moved(inputs[0]), [x], what)
+
+
+def _check_start(network: Backbone, x: Tensor, what: str) -> None:
+    with torch.no_grad():
+        y = copy.deepcopy(network).train()(x.clone())
+    assert torch.isfinite(y).all(), f"{what}: at its start the output is not finite"
 
 
 def _check_training(network: Backbone, x: Tensor, out_shape: Shape, what: str) -> None:
@@ -59,8 +68,18 @@ def _check_training(network: Backbone, x: Tensor, out_shape: Shape, what: str) -
     assert torch.isfinite(y).all(), f"{what}: the output is not finite"
     seed()
     assert torch.equal(y, twin(x)), f"{what}: training mode does not follow the global seed"
-    y.square().sum().backward()
+    _check_gradients(network, x, what)
+
+
+def _check_gradients(network: Backbone, x: Tensor, what: str) -> None:
+    """They reach every parameter and the input, which something before it may be trained through."""
+    x = x.clone().requires_grad_()
+    y = network(x)
+    (y * torch.randn_like(y)).sum().backward()  # weighed at random: the sum of normalized values does not move
     check_gradients(network, network.parameters(), what)
+    assert x.grad is not None, f"{what}: no gradient reaches the input"
+    assert torch.isfinite(x.grad).all(), f"{what}: the gradient of the input is not finite"
+    assert x.grad.abs().sum() > 0, f"{what}: the gradient of the input is zero"
 
 
 def _check_evaluation(network: Backbone, x: Tensor, what: str) -> None:
@@ -70,6 +89,7 @@ def _check_evaluation(network: Backbone, x: Tensor, what: str) -> None:
         with untouched(what), unchanged({"x": x}, what), nothing_drawn(f"{what}: evaluation"), own:
             y = network(x)
         assert torch.equal(y, network(x)), f"{what}: two calls in evaluation mode differ"
+        assert not torch.equal(y, network(torch.randn_like(x))), f"{what}: other inputs give the same output"
         alone = network(x[:1])
         assert torch.allclose(y[:1], alone, atol=1e-5), f"{what}: an example's output depends on the rest of the batch"
         exact = copy.deepcopy(network).double()(x.double())

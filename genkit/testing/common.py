@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import unittest
-from collections.abc import Iterator, Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +17,12 @@ from genkit.engine.assembly import SPLITS
 from genkit.engine.feed import Feed
 from genkit.model import GenerativeModel, lacking
 from genkit.recipe.check import requirements, resolve
-from genkit.registry import installed
+from genkit.registry import OWN_DISTRIBUTION, Registration, installed
 from genkit.testing.component import refused
 from genkit.testing.keeping import CPU, seed
+from genkit.testing.module import shake
+
+T = TypeVar("T")
 
 SPECS = {
     "binary images": DataSpec((1, 12, 12), levels=2, num_classes=3, protocol="binarized at 0.5"),
@@ -42,6 +45,45 @@ def examples(kind: str, name: str) -> list[Factory[Any]]:
     """An installed component with the options of each of its own ``examples``."""
     component = installed().get(kind, name).load()
     return [factory(kind, {"use": name, **options}) for options in component.examples]
+
+
+class Bystanders:
+    """Components of others that a check is carried out with: one that does not work fails no check but its own.
+
+    Attributes:
+        broken: What does not work, each with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.broken: dict[str, str] = {}
+
+    def of(self, kind: str) -> Iterator[Factory[Any]]:
+        """Each example of the installed components of a kind that load and resolve; genkit's own come first."""
+        every = installed().components(kind)
+        for registration in sorted(every, key=lambda r: r.plugin.distribution != OWN_DISTRIBUTION):
+            yield from self.ask(_label(registration), lambda r=registration: _examples_of(r)) or ()
+
+    def ask(self, name: str, make: Callable[[], T]) -> T | None:
+        """What a function makes; ``None`` where it raises, which is kept."""
+        try:
+            return make()
+        except (Exception, SystemExit) as error:  # whatever it is, it is no fault of the component that is checked
+            self.broken.setdefault(name, " ".join(f"{type(error).__name__}: {error}".split()))
+        return None
+
+    def tell(self) -> None:
+        """Names in one warning all that does not work."""
+        if self.broken:
+            found = "\n  ".join(f"{name}: {reason}" for name, reason in self.broken.items())
+            warnings.warn(f"left out of the check, since they do not work:\n  {found}", stacklevel=3)
+
+
+def _examples_of(registration: Registration) -> list[Factory[Any]]:
+    return examples(registration.kind, installed().written(registration))
+
+
+def _label(registration: Registration) -> str:
+    return f"{registration.kind} {registration.qualified}"
 
 
 class NotChecked(unittest.SkipTest):
@@ -119,15 +161,19 @@ def views_for(model: GenerativeModel) -> Views:
 
 
 def models_for(asker: Factory[Any]) -> Iterator[tuple[str, GenerativeModel]]:
-    """A small instance of every installed model with what a component requires, on every spec that it serves."""
-    for registration in installed().components("model"):
-        if lacking(registration.load(), requirements(asker)):
+    """A small instance of every installed model with what a component requires, on every spec that it serves.
+
+    A model that does not load, or whose constructor fails, is left out, with one warning at the end.
+    """
+    bystanders, requires = Bystanders(), requirements(asker)
+    for build in bystanders.of("model"):
+        if lacking(build.resolved, requires):
             continue
-        builds = examples("model", installed().written(registration))
-        for build, (name, spec) in itertools.product(builds, SPECS.items()):
-            made = small_model(build, spec)
-            if made is not None and not lacking(made, requirements(asker)):  # options may withhold what the class has
+        for name, spec in SPECS.items():
+            made = bystanders.ask(f"{build} on {name}", lambda build=build, spec=spec: small_model(build, spec))
+            if made is not None and not lacking(made, requires):  # options may withhold what the class has
                 yield f"{build} on {name}", made
+    bystanders.tell()
 
 
 def small_model(build: Factory[Any], spec: DataSpec) -> GenerativeModel | None:
@@ -137,7 +183,5 @@ def small_model(build: Factory[Any], spec: DataSpec) -> GenerativeModel | None:
         return None
     seed()
     model = build(spec)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
+    shake(model)
     return model

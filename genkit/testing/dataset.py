@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,9 @@ from genkit.testing.common import NotChecked
 from genkit.testing.component import contract
 from genkit.testing.keeping import CPU, seed, unchanged, unseeded, untouched
 
+MANY, BATCH = 4096, 64
+"""Examples of a split that are looked at, and those of a batch."""
+Examples = list[bytes]
 NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
@@ -21,8 +27,9 @@ def check_dataset(build: Factory[Dataset]) -> None:
     """Checks a dataset whose files are there.
 
     The spec tells the truth, the same options give the same splits whatever the global seed, values lie in the spec's
-    range and on its levels, labels below the number of classes, the stored examples and torch's settings stay as they
-    are; energies and modes, where it has them, are what they say.
+    range and on its levels, labels below the number of classes, no two splits are the same examples, the stored
+    examples and torch's settings stay as they are; energies and modes, where it has them, are what they say. The first
+    4096 examples of each split are looked at.
 
     Raises:
         AssertionError: It breaks the contract; the message says where, and what is asked for.
@@ -40,12 +47,16 @@ def check_dataset(build: Factory[Dataset]) -> None:
         raise NotChecked(str(error)) from error
     _check_spec(dataset.spec, what)
     assert first["train"] is not None, f"{what}: there is no training data"
+    seen: dict[SplitName, Examples] = {}
     for name in NAMES:
         split, again = first[name], second[name]
         assert (split is None) == (again is None), f"{what}: split {name} comes and goes"
         if split is not None and again is not None:
-            _check_split(split, again, dataset.spec, what, name)
-    x = _first(Feed(first["train"], CPU)).x
+            seen[name] = _check_split(split, again, dataset.spec, what, name)
+    for name, other_name in itertools.combinations(seen, 2):
+        same = _same(seen[name], seen[other_name], dataset.spec)
+        assert not same, f"{what}: splits {name} and {other_name} are the same examples"
+    x = next(_batches(Feed(first["train"], CPU))).x
     if isinstance(dataset, HasEnergy):
         _check_energy(dataset, x, what)
     if isinstance(dataset, HasModes):
@@ -59,15 +70,49 @@ def _check_spec(spec: DataSpec, what: str) -> None:
     assert spec.num_classes is None or spec.num_classes >= 1, f"{what}: {spec.num_classes} classes; None for no labels"
 
 
-def _check_split(split: Split, again: Split, spec: DataSpec, what: str, name: str) -> None:
+def _check_split(split: Split, again: Split, spec: DataSpec, what: str, name: str) -> Examples:
+    """Goes through a split twice; returns its examples."""
     first, second = Feed(split, CPU), Feed(again, CPU)
     assert len(first) == len(second) > 0, f"{what}: split {name} has {len(first)} and {len(second)} examples"
-    stored = {"source": split.source[:16]} if isinstance(split.source, Tensor) else {}
+    stored = {"source": split.source[:MANY]} if isinstance(split.source, Tensor) else {}
+    found: Examples = []
     with untouched(what), unchanged(stored, what, f"reading split {name} changes the stored examples"):
-        batch, same = _first(first), _first(second)
-    assert torch.equal(batch.x, same.x), f"{what}: split {name} is not the same the second time"
-    _check_values(batch.x, spec, f"{what}, {name}")
-    _check_labels(batch.labels, spec, f"{what}, {name}")
+        for batch, same in zip(_batches(first), _batches(second), strict=True):
+            _check_values(batch.x, spec, f"{what}, {name}")
+            _check_labels(batch.labels, spec, f"{what}, {name}")
+            alike = torch.equal(batch.x, same.x) and _alike(batch.labels, same.labels)
+            assert alike, f"{what}: split {name} is not the same the second time"
+            found += _bytes(batch.x)
+    return _bytes(split.source[:MANY]) if isinstance(split.source, Tensor) else found
+
+
+def _batches(feed: Feed) -> Iterator[Batch]:
+    """The first batches of a split, as many as have :data:`MANY` examples, each under a seed of its own."""
+    batches = feed.batches(BATCH)
+    for number in range(min(feed.steps(BATCH, drop_last=False), MANY // BATCH)):
+        with unseeded("preparing a batch", 5 + number):
+            batch = next(batches)
+        yield batch
+
+
+def _alike(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other is None or (one is not None and other is not None and torch.equal(one, other))
+
+
+def _bytes(x: Tensor) -> Examples:
+    """Each example as it lies in memory."""
+    return [example.contiguous().numpy().tobytes() for example in x.detach().cpu()]
+
+
+def _same(one: Examples, other: Examples, spec: DataSpec) -> bool:
+    """Whether a split has the examples of another: in their order, or, where chance cannot do it, in any.
+
+    Discrete data of few dimensions may well have all there is in each split.
+    """
+    few, many = sorted((one, other), key=len)
+    if len(set(few)) < 2:
+        return False
+    return few == many[: len(few)] or (spec.levels is None and set(few) <= set(many))
 
 
 def _check_energy(dataset: HasEnergy, x: Tensor, what: str) -> None:
@@ -84,11 +129,6 @@ def _check_modes(dataset: HasModes, spec: DataSpec, what: str) -> None:
     assert centres.shape[1:] == (spec.num_dims,), f"{what}: centres have shape {tuple(centres.shape)}, not (K, D)"
     assert spec.num_classes == len(centres), f"{what}: {len(centres)} modes, and {spec.num_classes} classes in the spec"
     assert dataset.std > 0, f"{what}: the modes' standard deviation is {dataset.std}"
-
-
-def _first(feed: Feed) -> Batch:
-    with unseeded("preparing a batch", 5):
-        return next(feed.batches(min(16, len(feed))))
 
 
 def _check_values(x: Tensor, spec: DataSpec, what: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -11,34 +13,41 @@ from genkit.component import Factory
 from genkit.dataset import SplitName, first_batch
 from genkit.engine.assembly import SPLITS
 from genkit.evaluator import Evaluator, Figure, Note, Picture, Subject
-from genkit.model import GenerativeModel
-from genkit.testing.common import made_up, models_for, views_for
+from genkit.model import Capability, GenerativeModel, HasLogProb, lacking
+from genkit.testing.common import data_like, made_up, models_for, views_for
 from genkit.testing.component import contract, refused
 from genkit.testing.keeping import equal, unchanged, unseeded, untouched
 from genkit.testing.module import through_checkpoint
 from genkit.testing.sampler import objective_for, sampler_for
 
+LEVELS = 2
+"""Containers in containers that are searched for a model that is kept."""
+
 
 @contract
 def check_evaluator(build: Factory[Evaluator]) -> None:
-    """Checks an evaluator with every installed model that it can judge; there must be one.
+    """Checks an evaluator with installed models that it can judge, one of each sort on each kind of data.
+
+    Of one sort are models of one class that can do the same. There must be one that it can judge.
 
     Figures are finite and named apart, pictures are images in [0, 1], a second call under the same seed gives the
-    same, what it remembers can be kept and given back; the model is not kept, and model, objective, data, modes and
+    same, what it remembers can be kept and given back, and one that takes it back judges the next models as
+    one that went on; the model is not kept, and model, objective, data, modes and
     torch's settings are left as they were.
 
     Raises:
         AssertionError: It breaks the contract; the message says where, and what is asked for.
     """
-    tried = 0
+    tried: set[tuple[object, ...]] = set()
+    judged: list[tuple[GenerativeModel, str]] = []
     for name, model in models_for(build):
-        if refused(lambda model=model: _prepared(build, model)):
+        if _sort(model) in tried or refused(lambda model=model: _prepared(build, model)):
             continue
-        tried += 1
+        tried.add(_sort(model))
         what = f"{build.name} with {name}"
         with untouched(what), unseeded(f"{what}: the constructor"):
             evaluator = _prepared(build, model)
-        keeps = any(value is model for value in getattr(evaluator, "__dict__", {}).values())
+        keeps = any(value is model for value in _within(getattr(evaluator, "__dict__", {}), LEVELS))
         assert not keeps, (
             f"{what}: it keeps the model; it is given the one to judge, perhaps a moving average, each time"
         )
@@ -46,7 +55,28 @@ def check_evaluator(build: Factory[Evaluator]) -> None:
             assert split in (None, *SPLITS), f"{what}: there is no split {split!r}; there are {', '.join(SPLITS)}"
             _check_split(evaluator, model, split, what)
         _check_memory(evaluator, _prepared(build, model), what)
+        judged.append((model, what))
     assert tried, f"{build.name} can judge no installed model"
+    _check_resumed(build, *min(judged, key=lambda found: found[0].spec.num_dims))
+
+
+def _sort(model: GenerativeModel) -> tuple[object, ...]:
+    """What models have in common that an evaluator can tell apart by their class, by what they can do and by tags."""
+    lacks = lacking(model, tuple(kind for kind in type(model).__mro__ if issubclass(kind, Capability)))
+    tag = ""
+    if isinstance(model, HasLogProb) and HasLogProb.__name__ not in lacks:
+        with torch.no_grad():
+            tag = model.log_prob(data_like(model.spec, 2)).tag(model.spec)
+    return type(model), tuple(lacks), model.spec, tag
+
+
+def _within(value: object, levels: int) -> Iterator[object]:
+    """What lies in a list, tuple, set or mapping, and in those in it."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple | set) else ()
+    for item in items:
+        yield item
+        if levels > 0:
+            yield from _within(item, levels - 1)
 
 
 def _prepared(build: Factory[Evaluator], model: GenerativeModel) -> Evaluator:
@@ -86,6 +116,34 @@ def _check_memory(evaluator: Evaluator, fresh: Evaluator, what: str) -> None:
     fresh.load_state(through_checkpoint(state))
     for name, value in fresh.state().items():
         assert equal(value, state[name]), f"{what}: {name} of its state does not survive a checkpoint"
+
+
+def _check_resumed(build: Factory[Evaluator], model: GenerativeModel, what: str) -> None:
+    """One that takes back what another remembers judges the next model as that one does."""
+    evaluator, fresh = _prepared(build, model), _prepared(build, model)
+    split = evaluator.splits[0] if evaluator.splits else None
+    # the last lies between those before it, so that neither a best nor a worst value hides that it is forgotten
+    first, second, last = (subject_for(_scaled(model, factor)) for factor in (0.5, 1.5, 1.0))
+    for subject in (first, second):
+        _evaluate(evaluator, subject, split)
+    fresh.load_state(through_checkpoint(evaluator.state()))
+    went_on, resumed = _evaluate(evaluator, last, split), _evaluate(fresh, last, split)
+    assert [_content(result) for result in went_on] == [_content(result) for result in resumed], (
+        f"{what}: after a checkpoint it judges otherwise than one that went on; keep in state() all that it remembers"
+    )
+
+
+def _content(result: Figure | Picture) -> tuple[str, object]:
+    return result.name, repr(result.value) if isinstance(result, Figure) else result.image.tolist()
+
+
+def _scaled(model: GenerativeModel, factor: float) -> GenerativeModel:
+    """The model as it may be after more training: with all parameters smaller or larger."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(factor)
+    return other
 
 
 def subject_for(model: GenerativeModel) -> Subject:

@@ -58,8 +58,10 @@ def inspect_plugin(name: str, component: str | None = None, registry: Registry |
     mine = [r for r in registry.components() if _of(r, plugins)]
     if component is not None:
         mine = _chosen(mine, component, name)
+    # all of them before any check, which imports what is installed without asking who harms whom
+    loaded = [(registration, _loaded(registration)) for registration in mine]
     loading = [_loading(plugin) for plugin in plugins if component is None]
-    return loading + [finding for registration in mine for finding in _inspect(registration, registry)]
+    return loading + [finding for registration, found in loaded for finding in _inspect(registration, found, registry)]
 
 
 def _loading(plugin: Plugin) -> Finding:
@@ -99,11 +101,21 @@ def check_of(cls: type[Component]) -> Check | None:
         raise PluginError(f"the check of kind {cls.kind!r}, {target}, cannot be imported: {error}") from error
 
 
-def _inspect(registration: Registration, registry: Registry) -> Iterator[Finding]:
+def _loaded(registration: Registration) -> type[Component] | Exception:
+    """A component's class, or why it cannot be loaded, or what its import does to others."""
+    try:
+        with preserved(CPU), untouched(f"importing {registration.target}"):
+            return registration.load(strict=True)
+    except (PluginError, AssertionError) as error:
+        return error
+
+
+def _inspect(registration: Registration, cls: type[Component] | Exception, registry: Registry) -> Iterator[Finding]:
     """One finding for each example, or one for why there is none."""
     kind, name = registration.kind, registry.written(registration)
     try:
-        cls = registration.load(strict=True)
+        if isinstance(cls, Exception):
+            raise cls
         check = check_of(cls)
     except (PluginError, AssertionError) as error:
         yield Finding(kind, name, outcome="failed", message=str(error))

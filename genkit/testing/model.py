@@ -24,10 +24,12 @@ from genkit.model import (
 from genkit.testing.common import SPECS, data_like, small_model
 from genkit.testing.component import constructed, contract
 from genkit.testing.keeping import nothing_drawn, seed, unchanged, unseeded, untouched
+from genkit.testing.mass import check_mass
 from genkit.testing.module import check_device, check_gradients, check_module
 
 C = TypeVar("C", bound=Capability)
-NUM = 5
+NUM, MANY = 5, 20_000
+PLANE = SPECS["vectors"]
 #: Data of other sizes and channel counts than those that objectives, samplers and evaluators are tried with.
 MORE_SPECS = {
     **SPECS,
@@ -42,9 +44,10 @@ MORE_SPECS = {
 def check_model(build: Factory[GenerativeModel]) -> None:
     """Checks a model, and every capability it declares, on each kind of data that it serves; it must serve one.
 
-    Data of several sizes, channel counts and levels: shapes, finite values, densities that belong to their samples,
-    determinism under a seed, gradients that reach every parameter through one capability or another, float64, another
-    device, modes, a checkpoint; the caller's tensors and torch's settings stay as they are.
+    Data of several sizes, channel counts and levels: shapes, finite values, determinism under a seed, gradients that
+    reach every parameter through one capability or another, float64, another device, modes, a checkpoint; the caller's
+    tensors and torch's settings stay as they are. An exact density in the plane has mass 1, where the model's own draws
+    are, if it can draw; elsewhere, densities that come with samples are those that ``log_prob`` gives them.
 
     Raises:
         AssertionError: It breaks the contract; the message says where, and what is asked for.
@@ -69,6 +72,26 @@ def _check_on(build: Factory[GenerativeModel], spec: DataSpec, what: str) -> Non
         _check_repeats(name, compute, model, other, what)
     check_device(model, lambda moved, inputs: [run(moved) for _, run in _computations(moved, inputs[0])], [x], what)
     _check_float64(model, x, what)
+    if spec == PLANE:
+        with torch.no_grad():
+            _check_mass(model.eval(), x, what)
+
+
+def _check_mass(model: GenerativeModel, x: Tensor, what: str) -> None:
+    """In the plane an exact density has mass 1, where the model's own draws are, if it can draw."""
+    if not _can(model, HasLogProb):
+        return
+    log_prob, found = model.log_prob, model.log_prob(x)
+    if (found.tightness, found.measure) != ("exact", "density"):
+        return
+    seed(5)
+    if _can(model, SamplesDifferentiably):
+        draws = model.rsample(MANY)
+    elif _can(model, Decodes) and not _can(model, LatentVariable):  # of whose noise decode gives the mean
+        draws = model.decode(model.sample_latent(MANY))
+    else:
+        return
+    check_mass(lambda points: log_prob(points).nats, draws, f"{what}, log_prob", side=100)
 
 
 def _check_capabilities(model: GenerativeModel, x: Tensor, what: str) -> None:

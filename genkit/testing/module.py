@@ -139,6 +139,13 @@ def check_gradients(
     assert any(moves), f"{what}: all gradients are zero"
 
 
+def shake(module: nn.Module, scale: float = 0.01) -> None:
+    """Moves all parameters a little way from their start, where a layer may be zero and gradients vanish."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(scale * torch.randn_like(parameter))
+
+
 def check_state_round_trip(module: nn.Module, rebuild: Callable[[], M], what: str) -> M:
     """A second instance takes the state of the first from a checkpoint on disk; it is returned.
 

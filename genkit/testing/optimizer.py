@@ -20,13 +20,13 @@ START = (torch.tensor([1.0, -2.0, 3.0]), torch.tensor([[0.5, -1.5], [2.5, -0.5]]
 
 
 class _Flat(Schedule):
-    """The full learning rate."""
+    """The same share of the learning rate throughout."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, share: float = 1.0) -> None:
+        self.share = share
 
     def factor(self, epoch: float, total_epochs: int) -> float:
-        return 1.0
+        return self.share
 
 
 @contract
@@ -35,7 +35,7 @@ def check_optimizer(build: Factory[Optimizer]) -> None:
 
     It takes any iterable of parameters, all of them and no other; building it changes nothing; it goes down, moves
     every parameter that has a gradient and none without, follows the seed; its learning rate is where schedules find
-    it, and its state survives a checkpoint: a resumed run takes the same steps.
+    it, at 0 nothing moves, and its state survives a checkpoint: a resumed run takes the same steps.
 
     Raises:
         AssertionError: It breaks the contract; the message says where, and what is asked for.
@@ -52,6 +52,7 @@ def check_optimizer(build: Factory[Optimizer]) -> None:
         _check_steps(made, f"{what} in {dtype}", dtype)
         _check_idle(made, what, dtype)
         _check_resumed(made, what, dtype)
+        _check_rate(made, what, dtype)
 
 
 def _parameters(dtype: torch.dtype) -> list[nn.Parameter]:
@@ -113,6 +114,18 @@ def _check_idle(made: Optimizer, what: str, dtype: torch.dtype) -> None:
     parameters[0].square().sum().backward()
     optimizer.step()
     assert equal(parameters[1], START[1].to(dtype)), f"{what}: it moves a parameter that has no gradient"
+
+
+def _check_rate(made: Optimizer, what: str, dtype: torch.dtype) -> None:
+    """At a learning rate of 0 nothing moves; decay and noise are scaled by it as well."""
+    player = Player(_parameters(dtype), made, _Flat(0.0))
+    player.set_learning_rate(0.0, 1)
+    _walk(player, 1)
+    moved = [i for i, (p, s) in enumerate(zip(player.parameters, START, strict=True)) if not equal(p, s.to(dtype))]
+    assert not moved, (
+        f"{what}: where a schedule sets 'lr' to 0, parameter {', '.join(map(str, moved))} moves all the same; take the "
+        "rate from the group at each step"
+    )
 
 
 def _check_resumed(made: Optimizer, what: str, dtype: torch.dtype) -> None:

@@ -48,8 +48,9 @@ def check_bijection(build: Build) -> None:
     """Checks a bijection on vectors and images, with and without a context, wherever it serves them.
 
     At random parameters: log-determinants are those of autograd's Jacobian, one way undoes the other, gradients reach
-    every parameter, examples do not touch each other, inputs stay as they are, nothing is drawn, another device is
-    served, modes reach all, and a checkpoint says all that the map depends on. Construction follows the global seed.
+    every parameter, examples do not touch each other, a context is used where there are weights for it, inputs stay as
+    they are, nothing is drawn, another device is served, modes reach all, and a checkpoint says all that the map
+    depends on. Construction follows the global seed.
 
     Raises:
         AssertionError: It breaks the contract; the message says where, and what is asked for.
@@ -190,6 +191,26 @@ def check_state(build: Build, shape: Shape, context_shape: Shape | None) -> None
         assert same, f"{what}: a state dict does not say all that the map depends on"
 
 
+def check_context(build: Build, shape: Shape, context_shape: Shape | None) -> None:
+    """One that is made for a context, with weights for it or not without one, maps otherwise under another context."""
+    if context_shape is None or not _made_for(build, shape, context_shape):
+        return
+    bijection, z, context = far_from_start(build, shape, context_shape)
+    assert context is not None
+    for way, inputs in _ways(bijection, z, context):
+        one, other = way(inputs, context), way(inputs, context + 1)
+        same = torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+        assert not same, f"{build} on {shape}: it is made for a context {context_shape}, and ignores it"
+
+
+def _made_for(build: Build, shape: Shape, context_shape: Shape) -> bool:
+    """Whether a context's shape decides what the bijection is made of; others may let a context pass."""
+    if refused(lambda: build(shape, None)):
+        return True
+    without, within = build(shape, None).state_dict(), build(shape, context_shape).state_dict()
+    return {k: v.shape for k, v in without.items()} != {k: v.shape for k, v in within.items()}
+
+
 def _check_device(build: Build, shape: Shape, context_shape: Shape | None) -> None:
     """Moved to another device, it maps there."""
     bijection, z, context = far_from_start(build, shape, context_shape)
@@ -203,7 +224,7 @@ def _check_device(build: Build, shape: Shape, context_shape: Shape | None) -> No
     check_device(bijection, map_there, given, f"{build} on {shape}")
 
 
-CHECKS = (check_log_det, check_inverse, check_gradient_flow, check_independence, check_state)
+CHECKS = (check_log_det, check_inverse, check_gradient_flow, check_independence, check_context, check_state)
 
 
 # ---- dequantizers ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ from genkit.testing import (
 )
 from genkit_priors.prior import Prior
 
-SHAPES: tuple[Shape, ...] = ((2,), (3,), (2, 3, 4))
+SHAPES: tuple[Shape, ...] = ((2,), (3,), (1, 1, 2), (2, 3, 4))
 NUM, MANY = 6, 20_000
 
 
@@ -42,8 +43,9 @@ def check_prior(build: Factory[Prior]) -> None:
     """Checks a prior on latents that are vectors and images, wherever it serves them; it must serve one shape.
 
     Shapes, finite log-densities at its own draws, gradients of densities to every parameter, draws that follow the
-    global seed, that a temperature narrows, at 0 to a point, and that are as frequent as the density says; in the plane
-    the density's mass is 1, by a sum over a grid. Double precision, another device, modes, a checkpoint.
+    global seed, that a temperature narrows, at 0 to a point, and that are as frequent as the density says in latents of
+    two and three dimensions; of two the density's mass is 1, by a sum over a grid. Double precision, another device,
+    modes, a checkpoint.
 
     Raises:
         AssertionError: It breaks the contract; the message says where, and what is asked for.
@@ -57,9 +59,8 @@ def check_prior(build: Factory[Prior]) -> None:
             _check_shapes(prior, shape, what)
             _check_gradients(prior, what)
             _check_draws(prior, what)
-        if shape == (2,):
-            with torch.no_grad():
-                check_mass(prior.distribution().log_prob, _drawn(prior, MANY), what)
+        if math.prod(shape) <= 3:
+            _check_mass(prior, shape, what)
         other = check_module(prior, lambda shape=shape: build(shape), what)
         same = torch.equal(_drawn(prior, NUM), _drawn(other, NUM))
         assert same, f"{what}: a checkpoint does not say all that draws depend on; use nn.Buffer or nn.Parameter"
@@ -108,6 +109,12 @@ def _check_draws(prior: Prior, what: str) -> None:
     assert point < 1e-6, f"{what}: at temperature 0 draws still differ, by {point:.2g}"
     wide, narrow = (_drawn(prior, 2000, t).flatten(1).std(dim=0).mean() for t in (1.0, 0.5))
     assert narrow < 0.9 * wide, f"{what}: at temperature 0.5 draws spread by {narrow:.3g}, and by {wide:.3g} at 1"
+
+
+def _check_mass(prior: Prior, shape: Shape, what: str) -> None:
+    with torch.no_grad():
+        distribution, draws = prior.distribution(), _drawn(prior, MANY).flatten(1)
+        check_mass(lambda points: distribution.log_prob(points.view(-1, *shape)), draws, what)
 
 
 def _check_elsewhere(prior: Prior, what: str) -> None:

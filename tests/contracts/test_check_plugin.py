@@ -111,6 +111,29 @@ BROKEN = """
     register("rude", "kit_probe_rude:Line", kind="backbone")
 """
 
+#: The check of the first component imports the second one's module, as one does that tries all that is installed.
+HIDES = '''
+from genkit import hookimpl
+from kit_probe_sound import Line
+
+
+class Early(Line):
+    """Imports another component's module when it is built."""
+
+    examples = ({},)
+
+    def __init__(self, in_shape, out_shape, /) -> None:
+        import kit_probe_rude
+
+        super().__init__(in_shape, out_shape)
+
+
+@hookimpl
+def register_components(register):
+    register("early", Early)
+    register("late", "kit_probe_rude:Line", kind="backbone")
+'''
+
 
 class Distribution:
     def __init__(self, name):
@@ -131,6 +154,7 @@ def registry(tmp_path, monkeypatch):
         "raises": "raise OSError('no such disk')",
         "noisy": "print('hello')",
         "empty": '"""Nothing."""',
+        "hides": HIDES,
     }
     entries = []
     for name, source in sources.items():
@@ -186,6 +210,11 @@ def test_what_fails_says_why_and_harms_nobody_else():
     assert "that changed torch's default dtype; that was put back when it was imported" in messages["rude"]
     assert {name: read() for name, (read, _) in SETTINGS.items()} == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.usefixtures("registry")
+def test_what_an_import_does_to_others_is_seen_before_any_check_can_import_it():
+    assert outcomes(inspect_plugin("hides"))[-1] == ("backbone", "late", {}, "failed")
 
 
 @pytest.mark.usefixtures("registry")

@@ -1,8 +1,10 @@
 """A component that breaks its contract is caught by the check that is meant for it; a sound one passes."""
 
+import importlib.metadata
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -40,6 +42,7 @@ from genkit import (
     testing,
 )
 from genkit.dataset import HasEnergy, HasModes
+from genkit.registry import load_registry
 from genkit.testing.keeping import SETTINGS
 
 
@@ -404,7 +407,37 @@ class Shares(Same):
         self.table = nn.Buffer(torch.arange(6.0).view(2, 3).T)
 
 
-@pytest.mark.parametrize("cls", [Plain, Same, Shares])
+class ZeroBranch(Same):
+    """Sound: the branch of a residual network starts at zero."""
+
+    def __init__(self, in_shape, out_shape, /):
+        super().__init__(in_shape, out_shape)
+        self.inner, self.branch = nn.Linear(out_shape[0], 8), nn.Linear(8, out_shape[0])
+        nn.init.zeros_(self.branch.weight)
+        nn.init.zeros_(self.branch.bias)
+
+    @property
+    def output_layer(self):
+        return None
+
+    def forward(self, x, context=None):
+        y = super().forward(x, context)
+        return y + self.branch(self.inner(y).tanh())
+
+
+class ZeroOutput(ZeroBranch):
+    """Sound: its output starts at zero."""
+
+    def __init__(self, in_shape, out_shape, /):
+        super().__init__(in_shape, out_shape)
+
+    def forward(self, x, context=None):
+        if context is not None:
+            raise ValueError("no context")
+        return self.branch(self.inner(self.linear(x)).tanh())
+
+
+@pytest.mark.parametrize("cls", [Plain, Same, Shares, ZeroBranch, ZeroOutput])
 def test_sound_backbone_passes(cls):
     testing.check_backbone(named(cls))
 
@@ -465,6 +498,53 @@ class IgnoresContext(Same):
         return self.linear(x)
 
 
+class IgnoresInput(Same):
+    """The same output whatever the input."""
+
+    def forward(self, x, context=None):
+        y = super().forward(x, context)
+        return y - y.detach() + self.linear.bias
+
+
+class Constant(Same):
+    """Learns an output, and does not look at the input."""
+
+    def forward(self, x, context=None):
+        return super().forward(torch.ones_like(x), context)
+
+
+class Severs(Same):
+    """Keeps gradients from its input."""
+
+    def forward(self, x, context=None):
+        return super().forward(x.detach(), context)
+
+
+class Steepens(Same):
+    """Has a gradient at the input that is infinite."""
+
+    def forward(self, x, context=None):
+        return super().forward(x + (x - x.detach()).abs().sqrt(), context)
+
+
+class Masks(Same):
+    """Has a gradient at the input that is zero."""
+
+    def forward(self, x, context=None):
+        return super().forward(x.detach() + 0 * x, context)
+
+
+class StartsBroken(Same):
+    """Divides by what is zero at its start."""
+
+    def __init__(self, in_shape, out_shape, /):
+        super().__init__(in_shape, out_shape)
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, context=None):
+        return super().forward(x, context) / self.scale
+
+
 class Counts(Same):
     """Changes a buffer of its own in evaluation mode."""
 
@@ -523,6 +603,12 @@ class Silent(Same):
         (OwnNoise, "training mode does not follow the global seed"),
         (MixesExamples, "depends on the rest of the batch"),
         (IgnoresContext, "a context is ignored"),
+        (IgnoresInput, "other inputs give the same output"),
+        (Constant, "no gradient reaches the input"),
+        (Severs, "no gradient reaches the input"),
+        (Steepens, "the gradient of the input is not finite"),
+        (Masks, "the gradient of the input is zero"),
+        (StartsBroken, "at its start the output is not finite"),
         (Counts, "evaluation mode changes the network itself: count"),
         (FloatsOut, "float64 in, torch.float32 out"),
         (NotLast, "the output is not zero"),
@@ -695,9 +781,41 @@ class Unsaved(Normals):
         return super().decode(z) + self.number
 
 
+class Peaked(Normals):
+    """Calls something a density whose mass is not 1."""
+
+    def log_prob(self, x, context=None, num_samples=1):
+        far = ((x - self.mean) / self.log_std.exp()).abs().sum(1)
+        return LogProb(3 - 7 * far, "exact", "density")
+
+
+class DrawsWider(Normals):
+    """Draws from a wider distribution than its density says."""
+
+    def rsample(self, num_samples, context=None):
+        return super().rsample(num_samples).mul(1.5)
+
+
+class DecodesWider(Peaked):
+    """Cannot be sampled but by decoding, from a wider distribution than its density says."""
+
+    @property
+    def withheld(self):
+        return {SamplesDifferentiably: "it is not wanted"}
+
+    def log_prob(self, x, context=None, num_samples=1):
+        return Normals.log_prob(self, x)
+
+    def decode(self, z, context=None):
+        return super().decode(1.5 * z)
+
+
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
+        (Peaked, "log_prob: the density's mass is .* not 1"),
+        (DrawsWider, "draws and density are of two distributions"),
+        (DecodesWider, "draws and density are of two distributions"),
         (SummedLogProb, "log_prob has shape"),
         (AboveOne, "above 1"),
         (CallsItProbability, "calls itself a probability, and the data is continuous"),
@@ -893,6 +1011,28 @@ class OwnGenerator(Uniform):
         return Samples(torch.rand(num_samples, *self.shape, generator=self.generator))
 
 
+class TooBrightImages(Uniform):
+    """Images far beyond white."""
+
+    def sample(self, num_samples, context=None):
+        return Samples(1e9 * torch.randn(num_samples, *self.shape))
+
+
+class TooDarkMeans(Uniform):
+    """Means below black."""
+
+    def sample(self, num_samples, context=None):
+        x = super().sample(num_samples).x
+        return Samples(x, -x)
+
+
+class DoubleSamples(Uniform):
+    """Draws in double precision."""
+
+    def sample(self, num_samples, context=None):
+        return Samples(super().sample(num_samples).x.double())
+
+
 class AllAlike(Uniform):
     """Draws the same again and again."""
 
@@ -948,6 +1088,9 @@ class WrongMeans(Uniform):
         (ChangesModel, "drawing changes the model or the objective"),
         (LeavesTraining, "in training mode"),
         (WrongMeans, "means have shape"),
+        (TooBrightImages, r"samples leave the images' range"),
+        (TooDarkMeans, r"means leave the images' range, here \[0, 1\]"),
+        (DoubleSamples, "samples are torch.float64, not float32"),
     ],
 )
 def test_broken_sampler_is_caught(cls, message):
@@ -1005,6 +1148,65 @@ class Retains(Spread):
 
     def __init__(self, model, /):
         self.model = model
+
+
+class Hoards(Spread):
+    """Keeps the models that it was built for in a list of a dictionary."""
+
+    def __init__(self, model, /):
+        self.kept = {"models": [model]}
+
+
+class BestSoFar(Spread):
+    """Remembers its best value in a plain attribute, which no checkpoint holds."""
+
+    better = min
+
+    def __init__(self, model, /):
+        self.best = None
+
+    def evaluate(self, subject, split):
+        (figure,) = super().evaluate(subject, split)
+        value = figure.value
+        self.best = value if self.best is None else type(self).better(self.best, value)
+        return [Figure(self.best)]
+
+
+class WorstSoFar(BestSoFar):
+    """The same with its worst value."""
+
+    better = max
+
+    def __init__(self, model, /):
+        super().__init__(model)
+
+
+class KeptBest(BestSoFar):
+    """Sound: the same, kept in its state."""
+
+    def __init__(self, model, /):
+        super().__init__(model)
+
+    def state(self):
+        return {"best": torch.tensor(float("nan") if self.best is None else self.best, dtype=torch.float64)}
+
+    def load_state(self, state):
+        self.best = None if state["best"].isnan() else state["best"].item()
+
+
+def test_sound_memory_passes():
+    testing.check_evaluator(named(KeptBest))
+
+
+class Sketches(Spread):
+    """Paints what it has seen, and no checkpoint holds it."""
+
+    def __init__(self, model, /):
+        self.seen = 0.0
+
+    def evaluate(self, subject, split):
+        self.seen = max(self.seen, subject.sampler.sample(5).x.std().item() / 10)
+        return [Picture(torch.full((1, 2, 2), min(self.seen, 1.0)))]
 
 
 class SpoilsData(Spread):
@@ -1075,6 +1277,10 @@ class WakesModel(Spread):
         (TooBright, "leaves"),
         (Trains, "the model was changed"),
         (Retains, "keeps the model"),
+        (Hoards, "keeps the model"),
+        (BestSoFar, "after a checkpoint it judges otherwise than one that went on"),
+        (WorstSoFar, "after a checkpoint it judges otherwise than one that went on"),
+        (Sketches, "after a checkpoint it judges otherwise than one that went on"),
         (SpoilsData, "data were changed"),
         (Grows, "its state has other names before the first call"),
         (Amnesiac, "count of its state does not survive a checkpoint"),
@@ -1127,6 +1333,91 @@ class Restless(Dark):
 
     def split(self, name):
         return Split(torch.rand(4, 1, 2, 2).round(), torch.Tensor.float)
+
+
+class Cloud(Dataset):
+    """A sound dataset: normal points."""
+
+    def __init__(self):
+        pass
+
+    @property
+    def spec(self):
+        return DataSpec((2,))
+
+    def points(self, name):
+        return torch.randn(200, 2, generator=torch.Generator().manual_seed(len(name)))
+
+    def split(self, name):
+        return Split(self.points(name), torch.Tensor.float)
+
+
+class Repeats(Cloud):
+    """A sound dataset of which each split has all there is, which is little: bits."""
+
+    @property
+    def spec(self):
+        return DataSpec((2,), levels=2)
+
+    def points(self, name):
+        return (super().points(name) > 0).float()
+
+
+@pytest.mark.parametrize("cls", [Cloud, Repeats])
+def test_sound_dataset_of_vectors_passes(cls):
+    testing.check_dataset(named(cls))
+
+
+class LateNaN(Cloud):
+    """Not finite after the first hundred examples."""
+
+    def points(self, name):
+        return super().points(name).index_fill(0, torch.tensor([150]), float("nan"))
+
+
+class LateChange(Cloud):
+    """Other data each time after the first hundred examples."""
+
+    def points(self, name):
+        return torch.cat([super().points(name)[:100], torch.randn(100, 2)])
+
+
+class LateLabel(Cloud):
+    """Other labels each time after the first hundred examples."""
+
+    @property
+    def spec(self):
+        return DataSpec((2,), num_classes=7)
+
+    def split(self, name):
+        labels = torch.cat([torch.zeros(100), torch.randint(7, (100,))]).long()
+        return Split(self.points(name), torch.Tensor.float, labels)
+
+
+class Leaks(Cloud):
+    """Tests on what it trains on."""
+
+    def points(self, name):
+        return super().points("train" if name == "test" else name)
+
+
+class LeaksSome(Cloud):
+    """Tests on a part of what it trains on, in another order."""
+
+    def points(self, name):
+        return super().points("train")[50:100].flip(0) if name == "test" else super().points(name)
+
+
+class LeaksImages(Cloud):
+    """Tests on the first images that it trains on."""
+
+    @property
+    def spec(self):
+        return DataSpec((1, 2, 2), levels=256)
+
+    def split(self, name):
+        values = torch.arange(400, dtype=torch.int32).view(100, 1, 2, 2).remainder(256).to(torch.uint8)
+        return Split(values if name == "train" else values[:20])
 
 
 class SaysLabels(Dark):
@@ -1197,6 +1488,12 @@ class Modeless(Dark, HasModes):
         (OffLevel, "not on 2 levels"),
         (AnotherShape, "the spec says"),
         (Restless, "not the same the second time"),
+        (LateNaN, "train: values are not finite"),
+        (LateChange, "split train is not the same the second time"),
+        (LateLabel, "split train is not the same the second time"),
+        (Leaks, "splits train and test are the same examples"),
+        (LeaksSome, "splits train and test are the same examples"),
+        (LeaksImages, "splits train and validation are the same examples"),
         (SaysLabels, "disagree about labels"),
         (NoShape, r"the spec's shape is \(2, 2\)"),
         (OneLevel, "1 levels; 2 at least"),
@@ -1328,6 +1625,48 @@ class CountsAside(Simple):
         return Counter(list(parameters), lr=0.1)
 
 
+class FixedRate(torch.optim.SGD):
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.data.add_(parameter.grad, alpha=-0.01)
+
+
+class KeepsItsRate(Simple):
+    """Steps at a rate of its own, whatever a schedule says."""
+
+    def build(self, params):
+        return FixedRate(params, lr=0.01)
+
+
+class DecaysAtNoRate(torch.optim.SGD):
+    def step(self, closure=None):
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.data.mul_(0.99)
+
+
+class Decays(Simple):
+    """Decays by as much at any rate."""
+
+    def build(self, params):
+        return DecaysAtNoRate(params, lr=0.01)
+
+
+class AdamW(Simple):
+    """Sound: a decay that the rate scales."""
+
+    def build(self, params):
+        return torch.optim.AdamW(params, lr=0.01, weight_decay=0.1)
+
+
+def test_sound_decay_passes():
+    testing.check_optimizer(named(AdamW))
+
+
 class Still(Simple):
     """Does not move."""
 
@@ -1360,6 +1699,8 @@ class KeepsLists(Simple):
         (Wanders, "its steps do not follow the global seed"),
         (MovesAll, "moves a parameter that has no gradient"),
         (CountsAside, "after a checkpoint it takes other steps"),
+        (KeepsItsRate, "where a schedule sets 'lr' to 0, parameter 0, 1 moves all the same"),
+        (Decays, "where a schedule sets 'lr' to 0, parameter 0, 1 moves all the same"),
         (Still, "parameter 0, 1 has not moved"),
         (KeepsLists, "of its state is list; only tensors and numbers"),
     ],
@@ -1557,6 +1898,109 @@ def test_launcher_that_does_not_wait_is_caught():
 def test_launcher_without_what_it_needs_is_not_checked():
     with pytest.raises(testing.NotChecked, match="no cluster here"):
         testing.check_launcher(named(NeedsCluster))
+
+
+# ---- what others installed ---------------------------------------------------------------------------------------
+
+OTHERS = '''
+from genkit import GenerativeModel, HasLogProb, Objective, Sampler, hookimpl
+
+
+class Explodes(GenerativeModel, HasLogProb):
+    """Cannot be built."""
+
+    def __init__(self, spec, /) -> None:
+        raise KeyError("no such table")
+
+    def log_prob(self, x, context=None, num_samples=1):
+        raise NotImplementedError
+
+
+class WrongExample(Explodes):
+    """Has an example with an option that is not there."""
+
+    examples = ({"depth": 3},)
+
+    def __init__(self, spec, /) -> None:
+        super().__init__(spec)
+
+
+class Aims(Objective):
+    """Cannot be built."""
+
+    def __init__(self, model, /) -> None:
+        raise KeyError("no such loss")
+
+    def players(self, model):
+        return {}
+
+    def turns(self, model):
+        return []
+
+
+class Aimless(Sampler):
+    """Cannot be built."""
+
+    def __init__(self, model, objective, /) -> None:
+        raise KeyError("no such noise")
+
+    def sample(self, num_samples, context=None):
+        raise NotImplementedError
+
+
+@hookimpl
+def register_components(register):
+    for name, cls in {"a_model": Explodes, "b_model": WrongExample, "an_objective": Aims, "a_sampler": Aimless}.items():
+        register(name, cls)
+    for kind in ("model", "objective", "sampler"):
+        register("a_lost_one", "kit_others_broken:Gone", kind=kind)
+'''
+
+
+class Others:
+    name, version = "kit-others", "1"
+
+
+def with_others(monkeypatch, own):
+    """Everything installed beside a plugin whose components do not work; of genkit's own what ``own`` says."""
+    monkeypatch.setattr("genkit.registry.OWN_DISTRIBUTION", "genkit-torch" if own else "kit-others")
+    entries = list(importlib.metadata.entry_points(group="genkit.plugins"))
+    other = importlib.metadata.EntryPoint("kit_others", "kit_others_broken", "genkit.plugins")
+    vars(other)["dist"] = Others()
+    registry = load_registry([*entries, other])
+    for module in ("common", "component"):
+        monkeypatch.setattr(f"genkit.testing.{module}.installed", lambda: registry)
+    monkeypatch.setattr("genkit.testing.common.OWN_DISTRIBUTION", "genkit-torch" if own else "kit-others")
+
+
+@pytest.fixture
+def _others(tmp_path, monkeypatch):
+    (tmp_path / "kit_others_broken.py").write_text(OTHERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("kit_others_broken", None)
+
+
+@pytest.mark.usefixtures("_others")
+@pytest.mark.parametrize(("check", "cls"), [(testing.check_objective, Likelihood), (testing.check_sampler, Uniform)])
+def test_what_others_broke_is_named_and_fails_no_check_but_its_own(monkeypatch, check, cls):
+    with_others(monkeypatch, own=True)
+    with pytest.warns(UserWarning, match="left out of the check, since they do not work") as told:
+        check(named(cls))
+    (text,) = [str(warning.message) for warning in told]
+    assert "model kit-others/a_lost_one: PluginError" in text
+    assert "model kit-others/b_model: RecipeError" in text
+    assert ("'a_model') on vectors: KeyError: 'no such table'" in text) == (cls is Uniform)  # the other asks for more
+
+
+@pytest.mark.usefixtures("_others")
+def test_a_check_goes_on_to_the_next_objective_and_sampler_where_the_first_does_not_work(monkeypatch):
+    with_others(monkeypatch, own=False)  # the broken ones come first
+    with pytest.warns(UserWarning, match="left out of the check") as told:
+        testing.check_evaluator(named(Spread))
+    texts = "".join(str(warning.message) for warning in told)
+    assert "objective Factory('an_objective'): KeyError: 'no such loss'" in texts
+    assert "sampler kit-others/a_lost_one: PluginError" in texts
 
 
 # ---- kinds -------------------------------------------------------------------------------------------------------

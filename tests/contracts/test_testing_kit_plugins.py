@@ -3,14 +3,22 @@
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Bernoulli, Independent, Normal
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    StudentT,
+)
 from torch.nn.functional import softplus
 
 from genkit import Decodes, Factory
 from genkit_features.extractor import Classifies, FeatureExtractor
 from genkit_features.testing import check_feature_extractor
+from genkit_flow.bijection import Bijection
 from genkit_flow.dequantizer import Dequantizer
-from genkit_flow.testing import check_dequantizer
+from genkit_flow.testing import check_bijection, check_dequantizer
 from genkit_gan.loss import AdversarialLoss
 from genkit_gan.regularizer import CriticInput, CriticLabels, CriticPenalty, CriticWeights, ModelPenalty, Regularizer
 from genkit_gan.testing import check_adversarial_loss, check_regularizer
@@ -126,13 +134,139 @@ PRIORS = [
 ]
 
 
-def test_sound_prior_passes():
-    check_prior(Factory("shifted", {}, Shifted))
+class Unlearned(Prior):
+    """The base of priors that have a distribution and nothing to learn."""
+
+    def __init__(self, latent_shape, /):
+        super().__init__()
+        self.one = nn.Buffer(torch.ones(latent_shape))
+
+    def sample(self, num_samples, context=None, temperature=1.0):
+        return temperature * self.distribution().sample((num_samples,))
+
+
+class HeavyTails(Unlearned):
+    """Student's t with two degrees of freedom, whose variance is infinite."""
+
+    def __init__(self, latent_shape, /):
+        super().__init__(latent_shape)
+
+    def distribution(self, context=None):
+        values = StudentT(2 * self.one, 0 * self.one, self.one, validate_args=False)
+        return Independent(values, self.one.dim(), validate_args=False)
+
+
+class FarApart(Unlearned):
+    """Two narrow normals that are far from each other."""
+
+    def __init__(self, latent_shape, /):
+        super().__init__(latent_shape)
+
+    def distribution(self, context=None):
+        loc = torch.stack([-10 * self.one, 10 * self.one])
+        normals = Independent(Normal(loc, torch.full_like(loc, 0.05), validate_args=False), self.one.dim())
+        return MixtureSameFamily(Categorical(loc.new_ones(2)), normals, validate_args=False)
+
+
+class Flat(Unlearned):
+    """Uniform on a box, with edges."""
+
+    def __init__(self, latent_shape, /):
+        super().__init__(latent_shape)
+
+    def distribution(self, context=None):
+        return Independent(torch.distributions.Uniform(0 * self.one, 2 * self.one, validate_args=False), self.one.dim())
+
+    def sample(self, num_samples, context=None, temperature=1.0):
+        return 1 + temperature * (self.distribution().sample((num_samples,)) - 1)
+
+
+class TwiceTheMass(Independent):
+    def log_prob(self, value):
+        return super().log_prob(value) + 0.7
+
+
+def _drawn_narrower(self, num_samples, context=None, temperature=1.0):
+    return 0.8 * Unlearned.sample(self, num_samples, context, temperature)
+
+
+def _refuse_the_plane(self, shape, /):
+    if shape != (3,):
+        raise ValueError("three dimensions are wanted")
+    Unlearned.__init__(self, shape)
+
+
+def _refuse_vectors(self, shape, /):
+    if len(shape) != 3:
+        raise ValueError("images are wanted")
+    Unlearned.__init__(self, shape)
+
+
+def _too_much(self, context=None):
+    return TwiceTheMass(Normal(0 * self.one, self.one, validate_args=False), self.one.dim(), validate_args=False)
+
+
+PRIORS += [
+    broken(HeavyTails, "draws and density are of two", sample=_drawn_narrower),
+    broken(Unlearned, "draws lie where the density has", __init__=_refuse_the_plane, distribution=_too_much),
+    broken(Unlearned, "the density's mass is 2", __init__=_refuse_vectors, distribution=_too_much),
+]
+
+
+@pytest.mark.parametrize("cls", [Shifted, HeavyTails, FarApart, Flat])
+def test_sound_prior_passes(cls):
+    check_prior(Factory("sound", {}, cls))
 
 
 @pytest.mark.parametrize(("cls", "complaint"), PRIORS)
 def test_broken_prior_is_caught(cls, complaint):
     caught(check_prior, cls, complaint)
+
+
+# ---- bijections --------------------------------------------------------------------------------------------------
+
+
+class Stretch(Bijection):
+    """A learned scale for each element, which a context changes."""
+
+    def __init__(self, shape, context_shape, /):
+        super().__init__(shape, context_shape)
+        if len(shape) != 1 or (context_shape is not None and len(context_shape) != 1):
+            raise ValueError("vectors only")
+        self.scale = nn.Parameter(torch.zeros(shape))
+        self.of_context = None if context_shape is None else nn.Linear(context_shape[0], shape[0])
+
+    def logs(self, x, context):
+        return self.scale.expand_as(x) + (0 if self.of_context is None else self.of_context(context))
+
+    def forward(self, x, context=None):
+        logs = self.logs(x, context)
+        return x * logs.exp(), logs.sum(1)
+
+    def inverse(self, z, context=None):
+        logs = self.logs(z, context)
+        return z * (-logs).exp(), -logs.sum(1)
+
+
+def _always_one(self, x, context):
+    return self.scale.expand_as(x) + (0 if self.of_context is None else self.of_context(torch.ones_like(context)))
+
+
+def _only_with(self, shape, context_shape, /):
+    if context_shape is None or len(shape) != 1:
+        raise ValueError("a context is wanted")
+    Stretch.__init__(self, shape, None)
+
+
+def test_sound_bijection_passes():
+    check_bijection(Factory("stretch", {}, Stretch))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"logs": _always_one}, {"__init__": _only_with}], ids=["has weights for it", "is refused without"]
+)
+def test_a_bijection_that_ignores_the_context_it_is_made_for_is_caught(changes):
+    caught(check_bijection, child(Stretch, **changes), "it is made for a context .* and ignores it")
 
 
 # ---- likelihoods -------------------------------------------------------------------------------------------------
