@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from genkit.errors import PluginError, closest
 
@@ -67,6 +68,11 @@ class Plugin:
         """All that is wrong with it, each as an error."""
         failure = [self.fault(f"does not work: {self.error}", self.remedy)] if self.error else []
         return [*failure, *(self.fault(note) for note in self.notes)]
+
+    def holds(self, file: str) -> bool:
+        """Whether a file is its module's, or lies in the package that its module is."""
+        own = Path(self.location)
+        return Path(file) == own or (own.name == "__init__.py" and own.parent in Path(file).parents)
 
     def goes_by(self, name: str) -> bool:
         """Whether a name is its own or its distribution's."""

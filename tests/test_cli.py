@@ -664,8 +664,8 @@ def test_a_recipe_that_needs_what_is_left_out_says_so(tmp_path):
     code, out, err = command("validate", str(recipe), GENKIT_LOAD_PLUGINS="vae,backbones,priors,optim,samplers")
     assert (code, out) == (2, "")
     assert "no kind 'dataset'" in err
-    assert "plugin 'mnist' of genkit-torch" in err
-    assert "is not loaded: GENKIT_LOAD_PLUGINS does not name it" in err
+    assert "not loaded (GENKIT_LOAD_PLUGINS does not name it): genkit-torch:features, " in err
+    assert "genkit-torch:mnist" in err
 
 
 @pytest.mark.parametrize(
@@ -677,3 +677,23 @@ def test_a_plugin_that_is_not_there_cannot_be_chosen(words, environment):
     assert (code, out) == (2, "")
     assert "names 'tyo', but no plugin or distribution" in err
     assert "did you mean 'toy'?" in err
+
+
+def test_an_error_of_a_plugins_own_names_it(tmp_path):
+    (tmp_path / "culprit.py").write_text(
+        'import genkit\n\n\nclass Forgets(genkit.Backbone):\n    """Calls nothing first."""\n\n'
+        "    def __init__(self, in_shape, out_shape, /) -> None:\n        self.layer = genkit.Backbone()\n\n"
+        "    def forward(self, x, context=None): ...\n\n\n"
+        "@genkit.hookimpl\ndef register_components(register):\n    register('forgets', Forgets)\n"
+    )
+    metadata = tmp_path / "culprit_dist-3.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: culprit-dist\nVersion: 3\n")
+    (metadata / "entry_points.txt").write_text("[genkit.plugins]\nculprit = culprit\n")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(TINY)
+    code, out, err = command("validate", str(recipe), "model.encoder=forgets", PYTHONPATH=str(tmp_path))
+    assert (code, out) == (1, "")
+    note = err.strip().splitlines()[-1]
+    assert note.startswith(f"in plugin 'culprit' of culprit-dist 3 ({tmp_path / 'culprit.py'}:8)")
+    assert note.endswith("genkit check-plugin culprit-dist")

@@ -182,7 +182,7 @@ def three(write):
         (None, "one", ["second", "third"]),
         (None, "both.dist", ["third"]),
         ("both-dist", "two", ["first"]),
-        ("", None, []),
+        ("", "", ["first", "second", "third"]),
     ],
 )
 def test_plugins_are_chosen_by_their_own_or_their_distributions_names(three, monkeypatch, only, without, names):
@@ -203,7 +203,7 @@ def test_a_plugin_that_is_left_out_is_never_imported(write):
     with pytest.raises(UsageError) as caught:
         registry.get("kernel", "guass")
     assert str(caught.value).splitlines()[1:] == [
-        "  plugin 'bad' of bad-dist 1.2 is not loaded: --no-plugin or GENKIT_NO_PLUGINS names it"
+        "  not loaded (--no-plugin or GENKIT_NO_PLUGINS names it): bad-dist:bad"
     ]
 
 

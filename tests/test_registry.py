@@ -234,7 +234,8 @@ def test_a_misspelt_hook_is_an_error(plugin, good, hook):
     bad = plugin("bad", f"from genkit import hookimpl\n\n@hookimpl\ndef {hook}(report): ...\n")
     registry = load_registry([bad, good])
     (broken,) = registry.broken()
-    assert f"unknown hook '{hook}' in plugin <module 'probe_bad'" in broken.error
+    meant = {"register_componets": "register_components", "on_epoch_ends": "on_epoch_end"}[hook]
+    assert broken.error.startswith(f"there is no hook {hook!r}; did you mean {meant!r}?")
     assert registry.names("kernel") == ["gauss"]
 
 
@@ -388,11 +389,11 @@ def test_a_wrong_call_of_register_is_refused(plugin, call, message):
 @pytest.mark.parametrize(
     ("target", "kind", "problem"),
     [
-        ("probe_good:Gauss", "model", "is none: Gauss is a kernel (Kernel), but was registered as 'model'"),
-        ("probe_good:Kernel", "kernel", "is none: Kernel is the kind itself"),
+        ("probe_good:Gauss", "model", "cannot be used: Gauss is a kernel (Kernel), but was registered as 'model'"),
+        ("probe_good:Kernel", "kernel", "cannot be used: Kernel is the kind itself"),
         ("probe_good:Guass", "kernel", "cannot be imported: AttributeError: module 'probe_good' has no"),
         ("probe_gone:Gauss", "kernel", "cannot be imported: ModuleNotFoundError: No module named 'probe_gone'"),
-        ("json:dumps", "kernel", "is none: <function dumps at"),
+        ("json:dumps", "kernel", "cannot be used: <function dumps at"),
         ("probe_exits:Gauss", "kernel", "cannot be imported: SystemExit: 3"),
     ],
 )

@@ -6,6 +6,7 @@ import copy
 import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -116,10 +117,28 @@ def command(name: str, cls: type[TyperCommand] = TyperCommand) -> Callable[[Call
             except KeyboardInterrupt:
                 typer.echo("interrupted", err=True)
                 raise typer.Exit(INTERRUPTED) from None
+            except Exception as error:
+                _name_culprit(error)
+                raise
 
         return app.command(name, cls=cls)(guarded)
 
     return register
+
+
+def _name_culprit(error: Exception) -> None:
+    """Notes under an error that is nobody's message which plugin's code it passed, if it was not genkit's own."""
+    from genkit.registry import OWN_DISTRIBUTION, installed
+
+    foreign = [plugin for plugin in installed().plugins if plugin.distribution != OWN_DISTRIBUTION and plugin.location]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        for plugin in foreign:
+            if plugin.holds(frame.filename):
+                error.add_note(
+                    f"in {plugin.label} ({frame.filename}:{frame.lineno}); whether its components keep their contracts "
+                    f"says: genkit check-plugin {plugin.distribution}"
+                )
+                return
 
 
 def parted(words: list[str]) -> tuple[list[str], list[str]]:

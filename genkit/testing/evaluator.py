@@ -167,6 +167,9 @@ def _check_result(result: Figure | Picture, again: Figure | Picture, what: str) 
         assert math.isfinite(result.value), f"{what}: figure {result.name!r} is {result.value}"
         assert result.value == again.value, f"{what}: figure {result.name!r} does not follow the global seed"
     else:
+        assert isinstance(result, Picture), (
+            f"{what}: it gives {type(result).__name__}, where a Figure, a Picture or a Note is wanted"
+        )
         assert isinstance(again, Picture)
         assert result.image.dim() == 3, f"{what}: a picture has shape {tuple(result.image.shape)}, not (C, H, W)"
         assert result.image.shape[0] in (1, 3), f"{what}: a picture has {result.image.shape[0]} channels"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from genkit.component import Component, Factory, kind_class
@@ -125,26 +126,28 @@ def _inspect(registration: Registration, cls: type[Component] | Exception, regis
         yield Finding(kind, name, outcome="not checked", message=f"kind {kind!r} names no check")
         return
     for options in cls.examples or ({},):
-        outcome, message = _outcome(check, kind, {"use": name, **options}, registry)
+        outcome, message = _outcome(
+            check, partial(resolve, kind, {"use": name, **options}, registry), registration.plugin
+        )
         yield Finding(kind, name, options, target, outcome, message)
 
 
-def _outcome(check: Check, kind: str, node: Mapping[str, Any], registry: Registry) -> tuple[Outcome, str]:
+def _outcome(check: Check, build: Callable[[], Factory[Any]], plugin: Plugin) -> tuple[Outcome, str]:
     """Carries out one check; whatever a component raises is its failure, and harms nobody else."""
     try:
         with preserved(CPU), untouched("the check"):
-            build: Factory[Any] = resolve(kind, node, registry)
-            check(build)
+            check(build())
     except NotChecked as reason:
         return "not checked", str(reason)
     except AssertionError as error:
-        return "failed", str(error) or f"an assertion without a message{_place(error)}"
+        return "failed", str(error) or f"an assertion without a message{_place(error, plugin)}"
     except (Exception, SystemExit) as error:
-        return "failed", f"{type(error).__name__}: {str(error).strip() or 'no message'}{_place(error)}"
+        return "failed", f"{type(error).__name__}: {str(error).strip() or 'no message'}{_place(error, plugin)}"
     return "passed", ""
 
 
-def _place(error: BaseException) -> str:
-    """The last line of code that an error passed."""
+def _place(error: BaseException, plugin: Plugin) -> str:
+    """The last line of the plugin's own code that an error passed; the last of anybody's, if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    own = [frame for frame in frames if plugin.location and plugin.holds(frame.filename)] or frames
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""

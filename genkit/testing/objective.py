@@ -99,7 +99,7 @@ def _check_turn(objective: Objective, model: GenerativeModel, turn: Turn, what: 
     objective.load_state_dict(state)  # running statistics may have moved
     with untouched(what), _still(objective, model, what):
         loss = _seeded(turn, batch, 0.5)
-    assert loss.total.shape == (), f"{what}: the loss has shape {tuple(loss.total.shape)}"
+    assert loss.total.shape == (), f"{what}: the loss has shape {tuple(loss.total.shape)}, where a scalar is wanted"
     assert torch.isfinite(loss.total), f"{what}: the loss is not finite"
     assert torch.equal(loss.total, again), f"{what}: the loss does not follow the global seed"
     for term, value in loss.terms.items():
@@ -136,4 +136,7 @@ def _check_elsewhere(objective: Objective, model: GenerativeModel, what: str) ->
 def _seeded(turn: Turn, batch: Batch, epoch: float) -> Loss:
     what = f"the loss of turn {turn.name}"
     with unseeded(what), unchanged({"x": batch.x}, what, "the batch was changed"):
-        return turn.loss(batch, Progress(torch.tensor(epoch * 10), torch.tensor(epoch)))
+        loss = turn.loss(batch, Progress(torch.tensor(epoch * 10), torch.tensor(epoch)))
+    assert isinstance(loss, Loss), f"{what} is a {type(loss).__name__}; a Loss is wanted, Loss(total, terms)"
+    assert loss.total.requires_grad, f"{what} carries no gradient: it was detached, or computed without recording"
+    return loss

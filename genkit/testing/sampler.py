@@ -115,7 +115,9 @@ def fit(sampler: Sampler, model: GenerativeModel) -> None:
 
 def _draw(sampler: Sampler, num_samples: int = NUM, *, seed: int = 2) -> Samples:
     with torch.no_grad(), unseeded("sample", seed):
-        return sampler.sample(num_samples)
+        drawn = sampler.sample(num_samples)
+    assert isinstance(drawn, Samples), f"sample gives a {type(drawn).__name__}; Samples are wanted, Samples(x)"
+    return drawn
 
 
 def _check_samples(samples: Samples, num_samples: int, model: GenerativeModel, what: str) -> None:

@@ -115,8 +115,13 @@ def check_log_det(build: Build, shape: Shape, context_shape: Shape | None) -> No
 
             jacobian = torch.autograd.functional.jacobian(flat, inputs[index].flatten())
             expected = torch.linalg.slogdet(jacobian).logabsdet  # pyright: ignore[reportArgumentType]
-            log_det = way(inputs[index : index + 1], _one(context, index))[1]
-            assert log_det.shape == (1,), f"{build} on {shape}: a log-determinant has shape {tuple(log_det.shape)}"
+            pair = way(inputs[index : index + 1], _one(context, index))
+            wanted = "a pair is wanted, outputs and one log-determinant an example"
+            assert isinstance(pair, tuple), f"{build} on {shape}: it gives a {type(pair).__name__}; {wanted}"
+            assert len(pair) == 2, f"{build} on {shape}: it gives {len(pair)} things; {wanted}"
+            log_det = pair[1]
+            of = tuple(log_det.shape)
+            assert of == (1,), f"{build} on {shape}: a log-determinant has shape {of} for one example; {wanted}"
             error = (log_det - expected).abs().item()
             assert error < 1e-8 + 1e-6 * expected.abs(), f"{build} on {shape}: log-determinant off by {error:.2g} nats"
 

@@ -73,6 +73,16 @@ class Explodes(Line):
         raise KeyError("a key of its own")
 
 
+class Forgets(Backbone):
+    """Calls nothing first."""
+
+    def __init__(self, in_shape, out_shape, /) -> None:
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x, context=None):
+        return x
+
+
 class Kernel(Component, kind="kernel"):
     """A kind without a check."""
 
@@ -107,6 +117,7 @@ def register_components(register):
 BROKEN = """
     register("crooked", Crooked)
     register("explodes", Explodes)
+    register("forgets", Forgets)
     register("gone", "kit_probe_broken:Gone", kind="backbone")
     register("rude", "kit_probe_rude:Line", kind="backbone")
 """
@@ -200,12 +211,14 @@ def test_what_fails_says_why_and_harms_nobody_else():
     before = {name: read() for name, (read, _) in SETTINGS.items()}
     state = torch.get_rng_state()
     findings = inspect_plugin("broken")
-    broken = ("crooked", "explodes", "gone", "rude")
+    broken = ("crooked", "explodes", "forgets", "gone", "rude")
     assert {f.component: f.outcome for f in findings} == {"broken": "passed", **dict.fromkeys(broken, "failed")}
     messages = {f.component: f.message for f in findings}
     assert "changes torch's default dtype from torch.float32 to torch.float64" in messages["crooked"]
     assert messages["explodes"].startswith("KeyError: 'a key of its own' (")
     assert "kit_probe_broken.py:" in messages["explodes"]
+    assert messages["forgets"].startswith("AttributeError: cannot assign module before Module.__init__() call (")
+    assert "kit_probe_broken.py:" in messages["forgets"]  # its own last line, not torch's
     assert "has a backbone 'gone' (kit_probe_broken:Gone) that cannot be imported" in messages["gone"]
     assert "that changed torch's default dtype; that was put back when it was imported" in messages["rude"]
     assert {name: read() for name, (read, _) in SETTINGS.items()} == before

@@ -73,7 +73,7 @@ def test_a_recipe_whose_server_is_gone_is_refused_with_its_name():
     error = refusal(resolved(THEIRS))
     assert str(error) == (
         "model.network.use: this recipe's backbone 'residual' came from their-residual 0.3 (plugin 'residual_net'), "
-        "which is not installed; install it with: pip install their-residual==0.3"
+        "which is not installed; install it from where it came from, or: pip install their-residual==0.3"
     )
     assert (error.plugin, error.distribution, error.version) == ("residual_net", "their-residual", "0.3")
 
