@@ -31,9 +31,9 @@ def check_evaluator(build: Factory[Evaluator]) -> None:
     Of one sort are models of one class that can do the same. There must be one that it can judge.
 
     Figures are finite and named apart, pictures are images in [0, 1], a second call under the same seed gives the
-    same, what it remembers can be kept and given back, and one that takes it back judges the next models as
-    one that went on; the model is not kept, and model, objective, data, modes and
-    torch's settings are left as they were.
+    same, what it remembers can be kept and given back, and one that takes it back judges the next models as one that
+    went on; the model is not kept, in containers neither, and model, objective, data, modes and torch's settings are
+    left as they were.
 
     Raises:
         AssertionError: It breaks the contract; the message says where, and what is asked for.
@@ -63,11 +63,18 @@ def check_evaluator(build: Factory[Evaluator]) -> None:
 def _sort(model: GenerativeModel) -> tuple[object, ...]:
     """What models have in common that an evaluator can tell apart by their class, by what they can do and by tags."""
     lacks = lacking(model, tuple(kind for kind in type(model).__mro__ if issubclass(kind, Capability)))
-    tag = ""
-    if isinstance(model, HasLogProb) and HasLogProb.__name__ not in lacks:
+    return type(model), tuple(lacks), model.spec, "" if HasLogProb.__name__ in lacks else _tag(model)
+
+
+def _tag(model: GenerativeModel) -> str:
+    """What the model's log-likelihoods are; empty if it has none or fails, which is no fault of the evaluator."""
+    if not isinstance(model, HasLogProb):
+        return ""
+    try:
         with torch.no_grad():
-            tag = model.log_prob(data_like(model.spec, 2)).tag(model.spec)
-    return type(model), tuple(lacks), model.spec, tag
+            return copy.deepcopy(model).eval().log_prob(data_like(model.spec, 2)).tag(model.spec)
+    except Exception:
+        return ""
 
 
 def _within(value: object, levels: int) -> Iterator[object]:
