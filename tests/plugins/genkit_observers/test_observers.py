@@ -415,7 +415,7 @@ DEATHS = [
 ]
 
 
-@pytest.mark.parametrize(("act", "moment", "overrides"), DEATHS, ids=lambda value: getattr(value, "__name__", None) or str(value))
+@pytest.mark.parametrize(("act", "moment", "overrides"), DEATHS, ids=lambda v: getattr(v, "__name__", None) or str(v))
 def test_tensorboard_shows_every_figure_once(toys, tmp_path, monkeypatch, slow_clock, wholes, act, moment, overrides):
     overrides = ["train.epochs=4", *overrides]
     monkeypatch.setattr(TensorBoard, "on_run_end", lambda self, report: self.writer.flush())  # nobody closes it
