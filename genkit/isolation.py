@@ -185,7 +185,7 @@ def _unseeded(torch: Any) -> Any:
     return torch.Generator().manual_seed(seed if seed >= 2**32 else torch.Generator().seed()).get_state()
 
 
-SETTINGS = (
+_GENERATORS = (
     Setting("Python's random numbers", "random", lambda m: random.getstate(), lambda m, value: random.setstate(value)),
     Setting("the working directory", "os", lambda m: os.getcwd(), lambda m, value: os.chdir(value)),
     Setting(
@@ -198,6 +198,10 @@ SETTINGS = (
         lambda m, value: m.default_generator.set_state(value),
         _unseeded,
     ),
+)
+"""Where random numbers come from, and the working directory."""
+
+TORCH = (
     Setting(
         "torch's default dtype",
         "torch",
@@ -213,7 +217,7 @@ SETTINGS = (
         lambda m: m.device("cpu"),
     ),
     Setting(
-        "whether torch records gradients",
+        "torch's grad mode",
         "torch",
         lambda m: m.is_grad_enabled(),
         lambda m, value: m._C._set_grad_enabled(value),
@@ -221,21 +225,21 @@ SETTINGS = (
     ),
     Setting("torch's precision of float32 products", "torch", _precision, _set_precision),
     Setting(
-        "whether torch looks for anomalies",
+        "torch's anomaly detection",
         "torch",
         lambda m: m.is_anomaly_enabled(),
         lambda m, value: m.autograd.set_detect_anomaly(value),
         lambda m: False,
     ),
     Setting(
-        "whether cuDNN tries algorithms out",
+        "torch's cudnn benchmark",
         "torch",
         lambda m: m.backends.cudnn.benchmark,
         lambda m, value: setattr(m.backends.cudnn, "benchmark", value),
         lambda m: False,
     ),
     Setting(
-        "whether torch is deterministic",
+        "torch's deterministic algorithms",
         "torch",
         lambda m: m.are_deterministic_algorithms_enabled(),
         lambda m, value: m.use_deterministic_algorithms(value),
@@ -243,3 +247,7 @@ SETTINGS = (
     ),
     Setting("torch's number of threads", "torch", lambda m: m.get_num_threads(), lambda m, v: m.set_num_threads(v)),
 )
+"""Torch's global settings."""
+
+SETTINGS = (*_GENERATORS, *TORCH)
+"""All that code must leave as it is for others in the process."""

@@ -51,17 +51,17 @@ CHANGES = {
     "torch's random numbers": (seed_with_torch, lambda: torch.get_rng_state().tolist()),
     "torch's default dtype": (lambda: torch.set_default_dtype(torch.float64), torch.get_default_dtype),
     "torch's default device": (lambda: torch.set_default_device("meta"), torch.get_default_device),
-    "whether torch records gradients": (lambda: torch._C._set_grad_enabled(False), torch.is_grad_enabled),
+    "torch's grad mode": (lambda: torch._C._set_grad_enabled(False), torch.is_grad_enabled),
     "torch's precision of float32 products": (
         lambda: torch.set_float32_matmul_precision("high"),
         lambda: torch.backends.cuda.matmul.fp32_precision,
     ),
-    "whether torch looks for anomalies": (lambda: torch.autograd.set_detect_anomaly(True), torch.is_anomaly_enabled),
-    "whether cuDNN tries algorithms out": (
+    "torch's anomaly detection": (lambda: torch.autograd.set_detect_anomaly(True), torch.is_anomaly_enabled),
+    "torch's cudnn benchmark": (
         lambda: setattr(torch.backends.cudnn, "benchmark", True),
         lambda: torch.backends.cudnn.benchmark,
     ),
-    "whether torch is deterministic": (
+    "torch's deterministic algorithms": (
         lambda: torch.use_deterministic_algorithms(True),
         torch.are_deterministic_algorithms_enabled,
     ),

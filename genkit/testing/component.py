@@ -75,7 +75,6 @@ def _check_docstring(cls: type[Component], options: Mapping[str, Option], what: 
 
 def _check_examples(cls: type[Component], options: Mapping[str, Option], what: str) -> None:
     required = [name for name, option in options.items() if option.required]
-    assert cls.examples, f"{what}: examples is empty; list the options of one instance at least ({{}} for the defaults)"
     for example in cls.examples:
         missing = [name for name in required if name not in example]
         assert not missing, f"{what}: example {dict(example)} lacks {', '.join(missing)}, which has no default"

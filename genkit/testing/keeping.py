@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from genkit.engine.seeds import random_states, seed_all
+from genkit.isolation import TORCH
 
 CPU = torch.device("cpu")
 SEED, SEEDS = 771_234_000, 1000
 """The first of the checks' seeds and how many there are: another one was set by the component."""
-
-Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
-
-
-def _set_default_device(device: torch.device) -> None:
-    torch.set_default_device(None if device == CPU else device)
-
-
-def _set_cudnn_benchmark(value: bool) -> None:
-    torch.backends.cudnn.benchmark = value
-
-
-SETTINGS: Mapping[str, Setting] = {
-    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "default device": (torch.get_default_device, _set_default_device),
-    "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-    "deterministic algorithms": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-    "number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "float32 matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    "cudnn benchmark": (lambda: torch.backends.cudnn.benchmark, _set_cudnn_benchmark),
-}
-"""Torch's global settings, each with what reads and what writes it."""
 
 
 @contextlib.contextmanager
@@ -48,7 +26,7 @@ def untouched(what: str) -> Iterator[None]:
     Raises:
         AssertionError: They did not; the message says which.
     """
-    before = {name: read() for name, (read, _) in SETTINGS.items()}
+    before = {setting.name: setting.read() for setting in TORCH}
     failure: Exception | None = None
     try:
         yield
@@ -57,7 +35,7 @@ def untouched(what: str) -> Iterator[None]:
     changed = _put_back(before)
     if changed:
         raise AssertionError(
-            f"{what} changes torch's {' and '.join(changed)} and leaves it so; a component leaves global settings alone"
+            f"{what} changes {' and '.join(changed)} and leaves it so; a component leaves global settings alone"
         ) from failure
     if failure is not None:
         raise failure
@@ -65,13 +43,9 @@ def untouched(what: str) -> Iterator[None]:
 
 def _put_back(before: Mapping[str, Any]) -> list[str]:
     """Restores the settings; returns what had changed, in words."""
-    changed: list[str] = []
-    for name, (read, write) in SETTINGS.items():
-        now = read()
-        if now != before[name]:
-            write(before[name])
-            changed.append(f"{name} from {before[name]} to {now}")
-    return changed
+    now = {setting.name: setting.read() for setting in TORCH}
+    changed = [setting.name for setting in TORCH if setting.put_back(before[setting.name])]
+    return [f"{name} from {before[name]} to {now[name]}" for name in changed]
 
 
 def seed(number: int = 0) -> None:

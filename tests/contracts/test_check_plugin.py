@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from genkit.cli import app
 from genkit.errors import UsageError
+from genkit.isolation import TORCH
 from genkit.registry import load_registry
 from genkit.testing import inspect_plugin
-from genkit.testing.keeping import SETTINGS
 
 SOURCE = '''
 import torch
@@ -208,7 +208,7 @@ def test_every_component_and_example_has_a_finding(name):
 
 @pytest.mark.usefixtures("registry")
 def test_what_fails_says_why_and_harms_nobody_else():
-    before = {name: read() for name, (read, _) in SETTINGS.items()}
+    before = {setting.name: repr(setting.read()) for setting in TORCH}
     state = torch.get_rng_state()
     findings = inspect_plugin("broken")
     broken = ("crooked", "explodes", "forgets", "gone", "rude")
@@ -221,7 +221,7 @@ def test_what_fails_says_why_and_harms_nobody_else():
     assert "kit_probe_broken.py:" in messages["forgets"]  # its own last line, not torch's
     assert "has a backbone 'gone' (kit_probe_broken:Gone) that cannot be imported" in messages["gone"]
     assert "that changed torch's default dtype; that was put back when it was imported" in messages["rude"]
-    assert {name: read() for name, (read, _) in SETTINGS.items()} == before
+    assert {setting.name: repr(setting.read()) for setting in TORCH} == before
     assert torch.equal(torch.get_rng_state(), state)
 
 

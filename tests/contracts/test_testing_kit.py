@@ -42,8 +42,8 @@ from genkit import (
     testing,
 )
 from genkit.dataset import HasEnergy, HasModes
+from genkit.isolation import TORCH
 from genkit.registry import load_registry
-from genkit.testing.keeping import SETTINGS
 
 
 def named(cls, **options):
@@ -51,7 +51,7 @@ def named(cls, **options):
 
 
 def settings():
-    return {name: read() for name, (read, _) in SETTINGS.items()}
+    return {setting.name: repr(setting.read()) for setting in TORCH}
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +168,7 @@ class Empty(Plain):
         (Unwritable, "option 'layer' has type .* which no recipe can write"),
         (NoExample, "lacks width, which has no default"),
         (WrongExample, "has depth, which the constructor has not"),
-        (Empty, "examples is empty"),
+        (Empty, r"examples is \(\): write a tuple of mappings"),
         (Backbone, "is the kind itself"),
     ],
 )
