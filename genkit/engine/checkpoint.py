@@ -53,6 +53,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         facts = {"format": FORMAT, "sha256": digests, **checkpoint.facts}
         facts["sha256"] = {**digests, FACTS: _digest_of_facts(facts)}
         (new / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        for name in (WEIGHTS, STATE):  # safetensors lets nobody but the owner read them, whatever the umask says
+            (new / name).chmod((new / FACTS).stat().st_mode)
         _settle(new, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(new, ignore_errors=True)

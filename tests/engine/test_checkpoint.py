@@ -45,6 +45,15 @@ def test_round_trip_keeps_every_bit(tmp_path):
     assert back.facts["pi"] == 0.1 + 0.2
 
 
+def test_colleagues_may_read_what_the_umask_lets_them(tmp_path):
+    umask = os.umask(0o027)
+    try:
+        write_checkpoint(tmp_path / "last", made(1))
+    finally:
+        os.umask(umask)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "last").iterdir()} == {0o640}
+
+
 def test_second_takes_the_place_of_the_first(tmp_path):
     for value in (1, 2):
         write_checkpoint(tmp_path / "last", made(value))
