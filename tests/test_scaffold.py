@@ -124,7 +124,8 @@ def test_the_new_plugin_is_clean(whole):
 
 def test_nothing_of_a_template_is_left(whole):
     for path in filter(Path.is_file, whole.folder.rglob("*")):
-        assert "template" not in path.read_text().lower(), path
+        if path.suffix != ".pyc":  # of the new plugin's own tests
+            assert "template" not in path.read_text().lower(), path
 
 
 def test_the_parts_of_a_plugin_of_several_kinds_are_told_apart(whole):
