@@ -95,7 +95,8 @@ def _output_kept() -> Iterator[list[str]]:
 @contextlib.contextmanager
 def watched() -> Iterator[Conduct]:
     """Watches the code within, holds back what it prints, and puts back what it changes for everybody."""
-    conduct, kept = Conduct(), []
+    conduct = Conduct()
+    kept: list[str] = []
     before = {setting.name: setting.read() for setting in SETTINGS}
     began = time.perf_counter()
     try:
@@ -185,7 +186,7 @@ def _unseeded(torch: Any) -> Any:
     return torch.Generator().manual_seed(seed if seed >= 2**32 else torch.Generator().seed()).get_state()
 
 
-_GENERATORS = (
+_ELSEWHERE = (
     Setting("Python's random numbers", "random", lambda m: random.getstate(), lambda m, value: random.setstate(value)),
     Setting("the working directory", "os", lambda m: os.getcwd(), lambda m, value: os.chdir(value)),
     Setting(
@@ -199,7 +200,7 @@ _GENERATORS = (
         _unseeded,
     ),
 )
-"""Where random numbers come from, and the working directory."""
+"""What is not torch's own setting: where random numbers come from, and the working directory."""
 
 TORCH = (
     Setting(
@@ -249,5 +250,5 @@ TORCH = (
 )
 """Torch's global settings."""
 
-SETTINGS = (*_GENERATORS, *TORCH)
+SETTINGS = (*_ELSEWHERE, *TORCH)
 """All that code must leave as it is for others in the process."""

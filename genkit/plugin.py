@@ -156,9 +156,7 @@ def api_problem(stated: object) -> str:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415  (only where a plugin states one)
 
     try:
-        fits = isinstance(stated, str) and SpecifierSet(stated).contains(PLUGIN_API)
+        fits = SpecifierSet(str(stated)).contains(PLUGIN_API)
     except InvalidSpecifier:
-        return f"{API_CONSTANT} = {stated!r} is no range of versions; write '>=1.0,<2', for example"
-    if not isinstance(stated, str):
         return f"{API_CONSTANT} = {stated!r} is no range of versions; write '>=1.0,<2', for example"
     return "" if fits else f"it was written for the plugin API {stated}, and this genkit has {PLUGIN_API}"
