@@ -13,13 +13,14 @@ from killing import differences, figures
 from typer.testing import CliRunner
 
 import genkit
-from genkit import CheckpointError, UsageError
+from genkit import CheckpointError, MissingPlugin, UsageError
 from genkit.cli import app
 from genkit.engine import Trainer
 from genkit.engine import folder as folder_module
 from genkit.engine.checkpoint import read_checkpoint, read_facts
 from genkit.engine.folder import RunFolder
 from genkit.events import read_records
+from genkit.registry import Plugin, Registrar
 from genkit.runs import resume
 
 EVALUATE = {"cost": {"use": "nats", "every": 1}, "strip": {"use": "strip", "every": 1}}
@@ -340,6 +341,23 @@ def test_allowed_changes_take_effect_and_are_noted(runs, tmp_path):
     assert after.pop("resumed") == [{"step": 5, "recipe": noted, "environment": {}}]
     assert after == before
     assert runs.resume("run").message.endswith("is finished already")  # what was allowed is its recipe now
+
+
+class Straight(toy.Line):
+    """A line under another name."""
+
+
+def test_a_run_goes_on_with_another_distributions_component_where_it_is_named(runs, registry):
+    """What served the run is gone; its own recipe can no longer be read, and need not be."""
+    mine, others = (Plugin(name, name, f"{name}-dist", "1") for name in ("mine", "other"))
+    Registrar(registry, mine)("straight", Straight)
+    runs.run("run", "model.network=straight", hook=Hook("step", step=4))
+    registry.discard(mine)
+    Registrar(registry, others)("straight", Straight)
+    with pytest.raises(MissingPlugin, match="write other-dist/straight to take that"):
+        runs.resume("run")
+    assert runs.resume("run", "model.network.use=other-dist/straight").status == "finished"
+    assert runs.resume("run").message.endswith("is finished already")  # its recipe says by whom it is served now
 
 
 def test_an_unchanged_resumption_is_noted_too(runs, tmp_path):

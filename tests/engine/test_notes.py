@@ -14,6 +14,7 @@ from genkit import EvaluationEnd, Figure, Note, Record, RunStart, read_records
 from genkit.engine import Trainer, assemble
 from genkit.engine.checkpoint import read_checkpoint
 from genkit.engine.folder import RunFolder
+from genkit.errors import PluginError
 from genkit.evaluator import MEMORY
 from genkit.recipe import load_recipe
 from genkit.registry import Plugin, Registrar, load_registry
@@ -102,6 +103,33 @@ def test_notes_come_with_the_verdict_in_their_order(trainer_of):
     ]
     assert [[r.name for r in v.records] for v in verdicts] == [["one", "one/extra"]] * 3
     assert all(list(v.notes) == [] for v in watcher.verdicts if v.entry == "cost")
+
+
+class Loose(Remembers):
+    """Gives a bare number."""
+
+    def evaluate(self, subject, split):
+        yield 1.0
+
+
+def test_what_is_no_figure_is_refused_with_the_evaluators_name(trainer_of, monkeypatch):
+    monkeypatch.setattr(Remembers, "evaluate", Loose.evaluate)
+    with pytest.raises(PluginError, match=r"^evaluate.one: Remembers gives float, where a Figure, a Picture or a Note"):
+        trainer_of("run", Watcher()).run()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"value": torch.tensor(1.0)}, TypeError, r"Figure\(value=...\): a number is wanted, Tensor given; try .item"),
+        ({"value": 1.0, "floor": "low"}, TypeError, r"Figure\(floor=...\): a number is wanted, str given"),
+        ({"value": 1.0, "better": "smaller"}, ValueError, r"Figure\(better='smaller'\): lower, higher or None"),
+    ],
+)
+def test_a_figure_is_a_number_with_a_direction(options, error, message):
+    with pytest.raises(error, match=message):
+        Figure(**options)
+    assert Figure(1, better="lower", floor=0).value == 1
 
 
 START = {"name": "r", "recipe": {}, "device": "cpu", "epochs": 2, "steps_per_epoch": 3, "samples_per_step": 4}
