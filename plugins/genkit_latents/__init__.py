@@ -1,0 +1,8 @@
+"""What latents are worth: estimators of likelihoods, evaluators of latents, samplers fitted to them."""
+
+from genkit import hookimpl
+
+
+@hookimpl
+def register_components(register):
+    """Registers the evaluators, the estimators and the samplers."""
