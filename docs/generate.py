@@ -37,8 +37,8 @@ NOUNS = {
     ),
     "Backbones": ("Backbone", "refuse_context"),
     "Models": (
-        *("GenerativeModel", "Capability", "Encodes", "Decodes", "LatentVariable", "HasLogProb", "LogProb"),
-        *("SamplesDifferentiably", "SamplesWithLogProb", "KeepsWatch"),
+        *("GenerativeModel", "Capability", "Encodes", "Decodes", "LatentVariable", "HasLevels"),
+        *("HasLogProb", "LogProb", "SamplesDifferentiably", "SamplesWithLogProb", "KeepsWatch"),
     ),
     "Objectives": ("Objective", "Loss", "Turn", "Progress", "MODEL", "Scores", "critics_of"),
     "Samplers": ("Sampler", "Samples"),

@@ -161,6 +161,18 @@ class LatentVariable(Capability):
         r""":math:`p(x \mid z)`."""
 
 
+class HasLevels(LatentVariable):
+    """Has latents of several levels, side by side in one vector, the one that data depend on first.
+
+    What treats a latent as a single distribution, such as a mixture fitted to posteriors, cannot serve it.
+    """
+
+    @property
+    @abstractmethod
+    def levels(self) -> Sequence[int]:
+        """The dimensions of each level, in the latent's order."""
+
+
 Tightness = Literal["exact", "lower bound", "estimate"]
 Measure = Literal["probability", "density"]
 

@@ -14,5 +14,5 @@ def register_components(register):
         ("sgd", "SGD"),
     ):
         register(name, f"genkit_optim.optimizers:{cls}", kind="optimizer")
-    for name in ("constant", "cosine", "step", "exponential"):
+    for name in ("constant", "cosine", "step", "stages", "exponential"):
         register(name, f"genkit_optim.schedules:{name.capitalize()}", kind="schedule")

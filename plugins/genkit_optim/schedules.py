@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -96,3 +98,33 @@ class Exponential(Schedule):
     def factor(self, epoch: float, total_epochs: int) -> float:
         """One power of gamma for each epoch that is over."""
         return self.gamma ** int(epoch) * warmup(epoch, self.warmup_epochs)
+
+
+class Stages(Schedule):
+    """Multiplies the learning rate by gamma from each stage to the next, the stages being of any lengths.
+
+    Args:
+        epochs: The length of each stage in epochs; the last one goes on.
+        gamma: What each new stage multiplies by.
+        warmup_epochs: Epochs over which it first rises linearly from 0.
+
+    References:
+        Burda, Grosse and Salakhutdinov: Importance Weighted Autoencoders, ICLR 2016, arXiv 1509.00519, section 5.
+    """
+
+    examples = ({"epochs": [1, 3, 9], "gamma": 0.5},)
+
+    def __init__(
+        self,
+        *,
+        epochs: Annotated[Sequence[PositiveInt], Field(min_length=1)],
+        gamma: PositiveFloat = 0.1,
+        warmup_epochs: NonNegativeFloat = 0.0,
+    ) -> None:
+        self.ends = tuple(itertools.accumulate(epochs))[:-1]
+        self.gamma = gamma
+        self.warmup_epochs = warmup_epochs
+
+    def factor(self, epoch: float, total_epochs: int) -> float:
+        """One power of gamma for each stage that is over."""
+        return self.gamma ** sum(epoch >= end for end in self.ends) * warmup(epoch, self.warmup_epochs)

@@ -2,6 +2,10 @@
 
 from genkit import hookimpl
 
+OBJECTIVES = {
+    "elbo": "elbo:ELBO",
+    "iwae": "iwae:IWAE",
+}
 LIKELIHOODS = {
     "bernoulli": "bernoulli:Bernoulli",
     "categorical": "categorical:Categorical",
@@ -15,7 +19,9 @@ LIKELIHOODS = {
 def register_components(register):
     """Registers the model, the objective and the parts of the model."""
     register("vae", "genkit_vae.vae:VAE", kind="model")
-    register("elbo", "genkit_vae.elbo:ELBO", kind="objective")
+    register("hierarchical_vae", "genkit_vae.hierarchical_vae:HierarchicalVAE", kind="model")
+    for name, target in OBJECTIVES.items():
+        register(name, f"genkit_vae.{target}", kind="objective")
     register("diagonal", "genkit_vae.posterior:Diagonal", kind="posterior")
     for name, target in LIKELIHOODS.items():
         register(name, f"genkit_vae.likelihoods.{target}", kind="likelihood")

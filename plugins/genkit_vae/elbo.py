@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import torch
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor
 
-from pydantic import NonNegativeFloat
-from torch import Tensor, nn
-
-from genkit import Batch, GenerativeModel, LatentVariable, Loss, Objective, Progress, Turn
-from genkit.objective import MODEL
-from genkit_vae.divergence import kl_per_group
-
-UNITS = {"reconstruction": "nats", "kl": "nats", "negative_elbo": "nats"}
+from genkit import Batch, GenerativeModel, LatentVariable, Loss, Progress
+from genkit_vae.divergence import kl_per_group, sampled_kl_per_group
+from genkit_vae.variational import Variational
+from genkit_vae.weights import log_likelihoods
 
 
-class ELBO(Objective):
+class ELBO(Variational):
     r"""The negative evidence lower bound, the loss of a variational autoencoder.
 
     .. math:: \mathcal{L} = \mathbb{E}_{q(z \mid x)}[-\log p(x \mid z)] + \beta\, \mathrm{KL}(q(z \mid x) \,\|\, p(z))
 
-    The reconstruction term is summed over dimensions and estimated with one latent; the divergence is in closed
+    The reconstruction term is summed over dimensions and estimated with ``k`` latents; the divergence is in closed
     form where there is one; both are averaged over the batch and logged apart. What is logged as
     ``negative_elbo`` always has weight 1 on the divergence, so that it remains a bound whatever the loss is.
 
@@ -28,6 +26,9 @@ class ELBO(Objective):
         warmup_epochs: Epochs over which that weight rises linearly from 0.
         free_bits: Nats of divergence, for each latent dimension and averaged over the batch, that cost
             nothing. A posterior that does not factorize has them on all its dimensions together.
+        k: Latents for each example, over which the loss is averaged.
+        closed_form: Whether the divergence is computed in closed form where there is one; else the latents estimate
+            it, as they do the reconstruction.
 
     References:
         Kingma and Welling: Auto-Encoding Variational Bayes, ICLR 2014, arXiv 1312.6114, equation 3.
@@ -36,7 +37,8 @@ class ELBO(Objective):
         (free bits), NeurIPS 2016, arXiv 1606.04934, appendix C.8.
     """
 
-    requires = (LatentVariable,)
+    examples = ({}, {"k": 3, "closed_form": False, "free_bits": 0.1})
+    units = {"reconstruction": "nats", "kl": "nats", "negative_elbo": "nats"}  # noqa: RUF012  (a class's constant)
 
     def __init__(
         self,
@@ -46,27 +48,22 @@ class ELBO(Objective):
         beta: NonNegativeFloat = 1.0,
         warmup_epochs: NonNegativeFloat = 0.0,
         free_bits: NonNegativeFloat = 0.0,
+        k: PositiveInt = 1,
+        closed_form: bool = True,
     ) -> None:
         super().__init__()
         self.beta = beta
         self.warmup_epochs = warmup_epochs
         self.free_bits = free_bits
+        self.k = k
+        self.divergence = kl_per_group if closed_form else sampled_kl_per_group
 
-    def players(self, model: GenerativeModel) -> Mapping[str, Sequence[nn.Parameter]]:
-        """One player, who moves the whole model."""
-        return {MODEL: list(model.parameters())}
-
-    def turns(self, model: GenerativeModel) -> Sequence[Turn]:
-        """One turn."""
-        return [Turn(MODEL, MODEL, lambda batch, progress: self.loss(model, batch, progress), units=UNITS)]
-
-    def loss(self, model: GenerativeModel, batch: Batch, progress: Progress) -> Loss:
+    def loss(self, model: LatentVariable, batch: Batch, progress: Progress) -> Loss:
         """The loss on one batch, nats per example."""
-        assert isinstance(model, LatentVariable)
         q = model.posterior(batch.x)
-        z = q.rsample()
-        reconstruction = -model.likelihood(z).log_prob(batch.x).mean()
-        groups = kl_per_group(q, model.prior(), z).mean(0)  # (G,)
+        z = q.rsample(torch.Size([self.k]))  # (k, B, *Z)
+        reconstruction = -log_likelihoods(model, batch.x, z).mean()
+        groups = self.divergence(q, model.prior(), z).flatten(0, -2).mean(0)  # (G,)
         kl = groups.sum()
         total = reconstruction + self.weight(progress) * self._above_free_bits(groups, z)
         return Loss(total, {"reconstruction": reconstruction, "kl": kl, "negative_elbo": reconstruction + kl})
@@ -80,5 +77,5 @@ class ELBO(Objective):
     def _above_free_bits(self, groups: Tensor, z: Tensor) -> Tensor:
         if not self.free_bits:
             return groups.sum()
-        dimensions_per_group = z[0].numel() / groups.numel()
+        dimensions_per_group = z[0, 0].numel() / groups.numel()
         return groups.clamp(min=self.free_bits * dimensions_per_group).sum()

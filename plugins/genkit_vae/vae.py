@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from genkit import (
-    Backbone,
-    DataSpec,
-    Decodes,
-    Encodes,
-    Factory,
-    GenerativeModel,
-    HasLogProb,
-    LatentVariable,
-    LogProb,
-    SamplesDifferentiably,
-    Shape,
-    use,
-)
+from genkit import Backbone, DataSpec, Factory, Shape, use
 from genkit_priors.prior import Prior
-from genkit_vae.divergence import kl_per_group
+from genkit_vae.latent_model import LatentModel, full_precision
 from genkit_vae.likelihood import Likelihood
 from genkit_vae.posterior import Posterior
 
 
-class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, SamplesDifferentiably):
+class VAE(LatentModel):
     r"""A variational autoencoder: a prior of latents, a decoder's likelihood and an encoder's posterior.
 
     .. math:: p(x, z) = p(x \mid z)\, p(z), \qquad q(z \mid x) \approx p(z \mid x)
@@ -73,9 +58,8 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
         posterior: Factory[Posterior] = use("diagonal"),
         likelihood: Factory[Likelihood] = use("bernoulli"),
     ) -> None:
-        super().__init__(spec)
+        super().__init__(spec, likelihood)
         self._latent_shape = (latent_dim,)
-        self.likelihood_family = likelihood(spec)
         self.posterior_family = posterior(self._latent_shape)
         self.latent_prior = prior(self._latent_shape)
         self.encoder = encoder(spec.shape, self.posterior_family.parameter_shape)
@@ -103,14 +87,6 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
         """The distribution of data that each latent stands for."""
         return self.likelihood_family.distribution(full_precision(self.decoder(z, context)))
 
-    def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The posterior's mean."""
-        return self.posterior(x, context).mean
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """The likelihood's mean."""
-        return self.likelihood(z, context).mean
-
     def sample_latent(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Draws from the prior."""
         return self.latent_prior.sample(num_samples, context, temperature)
@@ -118,35 +94,3 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
     def sampling_parameters(self) -> Sequence[nn.Parameter]:
         """The decoder's and the prior's; a likelihood's own scale does not move its mean."""
         return [*self.latent_prior.parameters(), *self.decoder.parameters()]
-
-    def rsample(self, num_samples: int, context: Tensor | None = None) -> Tensor:
-        """Means of the likelihood at latents from the prior: draws of bits would carry no gradient."""
-        return self.decode(self.sample_latent(num_samples, context), context)
-
-    def log_prob(self, x: Tensor, context: Tensor | None = None, num_samples: int = 1) -> LogProb:
-        r"""The evidence lower bound with one latent, or its importance-weighted relative with more.
-
-        .. math:: \log \frac{1}{k} \sum_{i=1}^k \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)}, \quad z_i \sim q(z \mid x)
-
-        One latent is drawn at a time, so that memory does not grow with :math:`k`.
-
-        References:
-            Burda, Grosse and Salakhutdinov: Importance Weighted Autoencoders, ICLR 2016, arXiv 1509.00519.
-        """
-        q, p = self.posterior(x, context), self.prior(context)
-        measure = self.likelihood_family.measure
-        if num_samples == 1:
-            z = q.rsample()
-            nats = self.likelihood(z, context).log_prob(x) - kl_per_group(q, p, z).sum(1)
-            return LogProb(nats, "lower bound", measure)
-        log_sum = torch.full(x.shape[:1], -math.inf, device=x.device)
-        for _ in range(num_samples):
-            z = q.rsample()
-            log_weight = self.likelihood(z, context).log_prob(x) + p.log_prob(z) - q.log_prob(z)
-            log_sum = torch.logaddexp(log_sum, log_weight)
-        return LogProb(log_sum - math.log(num_samples), "estimate", measure, num_samples)
-
-
-def full_precision(parameters: Tensor) -> Tensor:
-    """A network's output at no less than float32: distributions lose nats, and levels, to bfloat16."""
-    return parameters.float() if parameters.dtype in (torch.bfloat16, torch.float16) else parameters

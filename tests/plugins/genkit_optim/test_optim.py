@@ -53,6 +53,11 @@ def factor(node, epoch, total=100):
         ({"use": "step", "epochs": 30, "gamma": 0.1}, 29.9, 1),
         ({"use": "step", "epochs": 30, "gamma": 0.1}, 60, 0.01),
         ({"use": "exponential", "gamma": 0.99}, 200.5, 0.99**200),
+        ({"use": "stages", "epochs": [1, 3, 9], "gamma": 0.1}, 0.99, 1.0),
+        ({"use": "stages", "epochs": [1, 3, 9], "gamma": 0.1}, 1, 0.1),
+        ({"use": "stages", "epochs": [1, 3, 9], "gamma": 0.1}, 3.99, 0.1),
+        ({"use": "stages", "epochs": [1, 3, 9], "gamma": 0.1}, 4, 0.01),
+        ({"use": "stages", "epochs": [1, 3, 9], "gamma": 0.1}, 500, 0.01),
     ],
 )
 def test_schedule_is_its_formula(node, epoch, expected):
