@@ -42,7 +42,7 @@ NOUNS = {
     ),
     "Objectives": ("Objective", "Loss", "Turn", "Progress", "MODEL", "Scores", "critics_of"),
     "Samplers": ("Sampler", "Samples"),
-    "Evaluators": ("Evaluator", "Subject", "Figure", "Picture", "Note", "image_grid", "bits_per_dim"),
+    "Evaluators": ("Evaluator", "Subject", "Figure", "Picture", "Note", "image_grid", "rendered", "bits_per_dim"),
     "Optimizers and schedules": ("Optimizer", "Schedule"),
     "Launchers": ("Launcher", "Job"),
     "Hooks and what they are told": (

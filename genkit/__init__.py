@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     )
     from genkit.objective import MODEL, Loss, Objective, Progress, Scores, Turn, critics_of
     from genkit.optimizer import Optimizer, Schedule
-    from genkit.picture import Picture, image_grid
+    from genkit.picture import Picture, image_grid, rendered
     from genkit.recipe import Recipe
     from genkit.runs import Run, build, load, run
     from genkit.sampler import Sampler, Samples
@@ -120,7 +120,7 @@ _HOMES = {
     ),
     "genkit.objective": ("MODEL", "Loss", "Objective", "Progress", "Scores", "Turn", "critics_of"),
     "genkit.optimizer": ("Optimizer", "Schedule"),
-    "genkit.picture": ("Picture", "image_grid"),
+    "genkit.picture": ("Picture", "image_grid", "rendered"),
     "genkit.recipe": ("Recipe",),
     "genkit.runs": ("Run", "build", "load", "run"),
     "genkit.sampler": ("Sampler", "Samples"),

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 GAP = 2
 PAPER = 0.3  # between the images: neither black, nor white, nor the grey of an untrained mean
@@ -27,6 +32,17 @@ class Picture:
 
     image: Tensor
     name: str = ""
+
+
+def rendered(drawing: Drawing) -> Tensor:
+    """A figure of matplotlib's as the image of a :class:`Picture`, with shape :math:`(3, H, W)`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (only who draws waits for it)
+
+    canvas = FigureCanvasAgg(drawing)
+    canvas.draw()
+    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
+    width, height = canvas.get_width_height()
+    return pixels.view(height, width, 4)[..., :3].permute(2, 0, 1).float() / 255
 
 
 def image_grid(images: Tensor, columns: int, *, zoom: int = 1, gap: int = GAP) -> Tensor:

@@ -6,3 +6,5 @@ from genkit import hookimpl
 @hookimpl
 def register_components(register):
     """Registers the evaluators, the estimators and the samplers."""
+    register("importance", "genkit_latents.importance:Importance", kind="estimator")
+    register("log_likelihood", "genkit_latents.log_likelihood:LogLikelihood", kind="evaluator")

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 from torch import Tensor
+
+from genkit import rendered
 
 MARGIN = 0.1  # of the data's extent, on every side
 Panel = tuple[str, Callable[[Axes], object]]  # a title, and what draws below it
@@ -38,15 +39,11 @@ def side_by_side(panels: Sequence[Panel], extent: Tensor, size: int) -> Tensor:
         Values in [0, 1] with shape :math:`(3, size, n size)` for :math:`n` panels.
     """
     drawing = Drawing(figsize=(len(panels) * size / 100, size / 100), dpi=100, layout="compressed")
-    canvas = FigureCanvasAgg(drawing)
     every = drawing.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, plot) in zip(every, panels, strict=True):
         plot(axes)
         axes.set(title=title, xlim=extent[:, 0].tolist(), ylim=extent[:, 1].tolist(), aspect="equal")
-    canvas.draw()
-    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
-    width, height = canvas.get_width_height()
-    return pixels.view(height, width, 4)[..., :3].permute(2, 0, 1).float() / 255
+    return rendered(drawing)
 
 
 def draw_points(axes: Axes, points: Tensor) -> None:

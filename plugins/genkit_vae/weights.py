@@ -53,7 +53,11 @@ def draw(model: LatentVariable, x: Tensor, k: int) -> Draws:
         x: Examples with shape :math:`(B, *S)`.
         k: Latents for each.
     """
-    q, p = model.posterior(x), model.prior()
+    return draw_from(model.posterior(x), model.prior(), model, x, k)
+
+
+def draw_from(q: Distribution, p: Distribution, model: LatentVariable, x: Tensor, k: int) -> Draws:
+    """As :func:`draw`, from posteriors and a prior that are there already."""
     z = q.rsample(torch.Size([k]))  # (k, B, *Z)
     return Draws(z, log_likelihoods(model, x, z), p.log_prob(z), q.log_prob(z), q, p)
 

@@ -1,0 +1,150 @@
+"""Log-likelihoods of models with latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from genkit import (
+    Evaluator,
+    Factory,
+    Figure,
+    GenerativeModel,
+    HasLogProb,
+    LatentVariable,
+    LogProb,
+    Note,
+    Picture,
+    SplitName,
+    Subject,
+    bits_per_dim,
+    first_batch,
+    spread,
+    use,
+)
+from genkit.model import Measure
+from genkit_latents.courses import draw_courses
+from genkit_latents.estimator import Estimate, Estimator
+
+EXAMPLES = 20  # at a time: a chunk of latents then holds many of each
+HARDLY_ONE = 1.5  # effective samples
+MOST = 0.5  # of the examples
+
+
+class LogLikelihood(Evaluator):
+    r"""The mean of :math:`-\log p(x)` over a split, by an estimator that says how far it can be trusted.
+
+    The principal figure is in nats per example; lower is better. Beside it stand ``bits_per_dim``, the same in bits
+    per dimension, and in nats ``standard_error``, the standard deviation of the estimates over the examples over
+    :math:`\sqrt N`, which is how far another split of the same size would lie; ``draws_error``, the part of it that is
+    due to the estimator's draws alone; and ``effective_samples``, the mean over the examples of how many equally
+    weighted draws those of an example are worth. Where most examples have hardly one, the figure is a bound and no
+    more, and a note says so.
+
+    Other estimators may stand beside the first, each with the same figures under its name. The picture ``course``
+    shows what each of them would have said with its first 1, 10, 100, ... draws: how far it is off (by the place of the
+    line) and how much it varies (by the band, two standard deviations of a single example's estimate on either side).
+
+    Args:
+        estimator: How :math:`\log p(x)` is estimated.
+        compare: Other estimators on the same examples, by the names that their figures go under.
+        examples: How many examples, from all over the split; all of them, where nothing is said.
+        splits: The splits to measure; test comes once, at the end.
+
+    References:
+        Burda, Grosse and Salakhutdinov: Importance Weighted Autoencoders, ICLR 2016, arXiv 1509.00519, section 5.
+        Wu et al.: On the Quantitative Analysis of Decoder-Based Generative Models, ICLR 2017, arXiv 1611.04273.
+    """
+
+    requires = (LatentVariable, HasLogProb)
+    examples = (
+        {"estimator": {"use": "importance", "k": 10}, "compare": {"fewer": {"use": "importance", "k": 2}}},
+        {"estimator": {"use": "importance", "k": 2}, "examples": 3, "splits": ["validation"]},
+    )
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        /,
+        *,
+        estimator: Factory[Estimator] = use("importance"),
+        compare: Mapping[str, Factory[Estimator]] | None = None,
+        examples: PositiveInt | None = None,
+        splits: Annotated[Sequence[SplitName], Field(min_length=1)] = ("test",),
+    ) -> None:
+        others = {name: factory() for name, factory in (compare or {}).items()}
+        self.estimators = {"": estimator(), **others}
+        self.names = {"": estimator.name, **{name: name for name in others}}
+        self.num_examples = examples
+        self._splits = tuple(splits)
+
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        """As the recipe says."""
+        return self._splits
+
+    def evaluate(self, subject: Subject, split: SplitName | None) -> Iterable[Figure | Note | Picture]:
+        """Estimates example by example."""
+        measure = self._measure(subject, split)
+        courses: dict[str, list[Estimate]] = {}
+        for name, estimator in self.estimators.items():
+            courses[self.names[name]] = course = self._course(estimator, subject, split)
+            last = course[-1]
+            tag = LogProb(last.nats, "estimate", measure, last.draws, estimator.label).tag(subject.spec)
+            yield from figures(last, name, tag, subject.spec.num_dims)
+            poor = (last.effective < HARDLY_ONE).double().mean().item()
+            if poor > MOST and last.draws > 1:
+                yield Note(
+                    f"{self.names[name]}: of {last.draws} draws one has nearly all the weight for {poor:.0%} of the "
+                    "examples: the figure is a bound on the likelihood, and the likelihood may be far above it"
+                )
+        yield Picture(draw_courses(courses), "course")
+
+    def _examples(self, subject: Subject, split: SplitName | None) -> Iterator[Tensor]:
+        """The examples to be judged, a few at a time."""
+        view = subject.view(split)
+        if self.num_examples is None or self.num_examples >= len(view):
+            return (batch.x for batch in view.batches(EXAMPLES))
+        chosen = spread(view, self.num_examples, subject.batch_size)
+        return (part for batch in chosen for part in batch.x.split(EXAMPLES))
+
+    def _course(self, estimator: Estimator, subject: Subject, split: SplitName | None) -> list[Estimate]:
+        """The estimates of all examples together, with more and more draws."""
+        model = subject.model
+        assert isinstance(model, LatentVariable)
+        parts = [estimator.estimate(model, x) for x in self._examples(subject, split)]
+        return [joined(same) for same in zip(*parts, strict=True)]
+
+    def _measure(self, subject: Subject, split: SplitName | None) -> Measure:
+        model = subject.model
+        assert isinstance(model, HasLogProb)
+        return model.log_prob(first_batch(subject.view(split), 1).x).measure
+
+
+def joined(parts: Sequence[Estimate]) -> Estimate:
+    """The estimates of several batches as one, in double precision on the host."""
+    together = [
+        torch.cat([getattr(part, key) for part in parts]).cpu().double() for key in ("nats", "errors", "effective")
+    ]
+    return Estimate(parts[0].draws, *together)
+
+
+def figures(estimate: Estimate, name: str, tag: str, num_dims: int) -> Iterator[Figure]:
+    """What an estimator's figures are called and come to."""
+    inner = f"{name}/" if name else ""
+    nats = -estimate.nats.mean().item()
+    count = len(estimate.nats)
+    yield Figure(nats, name, unit="nats", tag=tag, better="lower")
+    yield Figure(bits_per_dim(nats, num_dims), f"{inner}bits_per_dim", unit="bits/dim", tag=tag, better="lower")
+    if count > 1:
+        error = estimate.nats.std().item() / count**0.5
+        yield Figure(error, f"{inner}standard_error", unit="nats", tag=tag)
+    if estimate.draws > 1:
+        yield Figure(estimate.errors.norm().item() / count, f"{inner}draws_error", unit="nats", tag=tag)
+    yield Figure(
+        estimate.effective.mean().item(), f"{inner}effective_samples", tag=f"{tag}; mean over {count} examples"
+    )
