@@ -14,6 +14,7 @@ from genkit_backbones.virtual import ReferenceLayers, VirtualBatchNorm
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "elu", "softplus", "tanh"]
 Normalization = Literal["none", "batch", "layer", "group", "virtual_batch"]
+Initialization = Literal["default", "glorot"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -26,6 +27,30 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
+
+
+def linear_layer(width_in: int, width_out: int, initialization: Initialization = "default", maps: int = 1) -> nn.Linear:
+    r"""A linear map, or several of the same input that are computed as one.
+
+    By default it starts as torch's do. "glorot" draws weights from :math:`\mathcal{U}(-a, a)` with
+    :math:`a = \sqrt{6 / (n_{in} + n_{out})}`, where :math:`n_{out}` is the width of one of the maps, and starts
+    biases at 0.
+
+    References:
+        Glorot and Bengio: Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010,
+        equation 16.
+
+    Example:
+        >>> layer = linear_layer(2, 4, "glorot", maps=3)
+        >>> layer.weight.shape, bool(layer.weight.abs().max() <= 1), bool(layer.bias.any())
+        (torch.Size([12, 2]), True, False)
+    """
+    layer = nn.Linear(width_in, maps * width_out)
+    if initialization == "glorot":
+        for weight in layer.weight.detach().chunk(maps):
+            nn.init.xavier_uniform_(weight)
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 def activation_layer(name: Activation) -> nn.Module:

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from genkit import Backbone, Shape, refuse_context
 from genkit_backbones.layers import (
     Activation,
+    Initialization,
     Normalization,
     Probability,
     activation_layer,
     dropout_layers,
+    linear_layer,
     normalization_layers,
     sequence,
     show_first,
@@ -34,6 +36,12 @@ class MLP(Backbone):
         normalization: The normalization before each activation. "virtual_batch" normalizes each example by itself
             and a fixed reference batch, the first inputs that the network sees.
         dropout: Probability that a hidden unit is dropped in training.
+        initialization: How linear maps start: "default" as torch's do; "glorot" with uniform weights as wide as both
+            widths ask for, and biases at 0.
+
+    References:
+        Glorot and Bengio: Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010,
+        equation 16 ("glorot").
 
     Example:
         >>> import torch
@@ -51,6 +59,7 @@ class MLP(Backbone):
         activation: Activation = "relu",
         normalization: Normalization = "none",
         dropout: Probability = 0.0,
+        initialization: Initialization = "default",
     ) -> None:
         super().__init__()
         self.out_shape = tuple(out_shape)
@@ -58,12 +67,13 @@ class MLP(Backbone):
         layers: list[nn.Module] = []
         for width_in, width_out in itertools.pairwise(widths):
             layers += [
-                nn.Linear(width_in, width_out),
+                linear_layer(width_in, width_out, initialization),
                 *normalization_layers(normalization, width_out, image=False),
                 activation_layer(activation),
                 *dropout_layers(dropout),
             ]
-        self.layers = sequence([*layers, nn.Linear(widths[-1], math.prod(out_shape))], (widths[0],))
+        last = linear_layer(widths[-1], math.prod(out_shape), initialization)
+        self.layers = sequence([*layers, last], (widths[0],))
 
     def start(self, x: Tensor) -> None:
         """For virtual batch normalization, which keeps the first inputs as its reference."""
