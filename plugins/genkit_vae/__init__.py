@@ -17,6 +17,7 @@ def register_components(register):
     register("vae", "genkit_vae.vae:VAE", kind="model")
     register("elbo", "genkit_vae.elbo:ELBO", kind="objective")
     register("diagonal", "genkit_vae.posterior:Diagonal", kind="posterior")
+    register("full_covariance", "genkit_vae.full_covariance:FullCovariance", kind="posterior")
     for name, target in LIKELIHOODS.items():
         register(name, f"genkit_vae.likelihoods.{target}", kind="likelihood")
 
