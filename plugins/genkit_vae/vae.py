@@ -27,7 +27,7 @@ from genkit import (
 from genkit_priors.prior import Prior
 from genkit_vae.divergence import kl_per_group
 from genkit_vae.likelihood import Likelihood
-from genkit_vae.posterior import Posterior
+from genkit_vae.posterior import Posterior, introduce
 
 
 class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, SamplesDifferentiably):
@@ -80,10 +80,12 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
         self.latent_prior = prior(self._latent_shape)
         self.encoder = encoder(spec.shape, self.posterior_family.parameter_shape)
         self.decoder = decoder(self._latent_shape, self.likelihood_family.parameter_shape)
+        introduce(self.latent_prior, self.posterior_family, self.posterior, spec)
 
     def start(self, x: Tensor) -> None:
-        """Shows encoder and decoder their first inputs."""
+        """Shows encoder, prior and decoder their first inputs."""
         self.encoder.start(x)
+        self.latent_prior.start(x)
         self.decoder.start(self.sample_latent(len(x)))
 
     @property
@@ -116,8 +118,13 @@ class VAE(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, Samples
         return self.latent_prior.sample(num_samples, context, temperature)
 
     def sampling_parameters(self) -> Sequence[nn.Parameter]:
-        """The decoder's and the prior's; a likelihood's own scale does not move its mean."""
-        return [*self.latent_prior.parameters(), *self.decoder.parameters()]
+        """The decoder's and the prior's; a likelihood's own scale does not move its mean.
+
+        A prior that is made of posteriors draws by way of the encoder, whose weights belong to it then.
+        """
+        inference = [self.posterior_family, self.encoder] if self.latent_prior.needs_posterior else []
+        moved = [self.latent_prior, *inference, self.decoder]
+        return [parameter for part in moved for parameter in part.parameters()]
 
     def rsample(self, num_samples: int, context: Tensor | None = None) -> Tensor:
         """Means of the likelihood at latents from the prior: draws of bits would carry no gradient."""
