@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence, register_kl
 
 from genkit_vae.ancestral import Ancestral
 
@@ -70,3 +70,29 @@ def _difference(q: Distribution, p: Distribution, z: Tensor, same: Tensor) -> Te
         return log_q.flatten(-dims) - log_p.flatten(-dims).reshape(log_q.flatten(-dims).shape)
     log_q = q.log_prob(z)
     return (log_q - p.log_prob(same).reshape(log_q.shape)).unsqueeze(-1)
+
+
+@register_kl(MultivariateNormal, Independent)
+def kl_from_independent_normals(q: MultivariateNormal, p: Independent) -> Tensor:
+    r"""The divergence of a normal of any covariance :math:`L L^\top` from independent normals, which torch lacks.
+
+    .. math:: \sum_i \left( \log \frac{s_i}{L_{ii}}
+        + \frac{\sum_j L_{ij}^2 + (\mu_i - m_i)^2}{2 s_i^2} - \frac{1}{2} \right)
+
+    Args:
+        q: :math:`\mathcal{N}(\mu, L L^\top)`.
+        p: :math:`\prod_i \mathcal{N}(m_i, s_i^2)`, as one event.
+
+    Returns:
+        Nats, with the batch shape of both.
+
+    Raises:
+        NotImplementedError: ``p`` is not independent normals of one vector.
+    """
+    normals = p.base_dist
+    if not isinstance(normals, Normal) or p.event_shape != q.event_shape:
+        raise NotImplementedError
+    diagonal = q.scale_tril.diagonal(dim1=-2, dim2=-1)
+    variance = q.scale_tril.square().sum(-1)  # (*B, D)
+    squares = (variance + (q.loc - normals.loc).square()) / normals.scale.square()
+    return ((normals.scale / diagonal).log() + 0.5 * squares - 0.5).sum(-1)
