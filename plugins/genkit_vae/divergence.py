@@ -53,12 +53,16 @@ def sampled_kl_per_group(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
 
     Returns:
         Nats, with the shape of :math:`z` before the event and :math:`G` after it: one group for each latent dimension,
-        level by level where there are several, or a single one.
+        or a single one. Where there are several levels, one that does not factorize shares its divergence out equally
+        among its dimensions.
     """
     if isinstance(q, Ancestral) and isinstance(p, Ancestral):
-        pairs = zip(q.parts(z), p.parts(z), strict=True)
-        levels = [_difference(q_level, p_level, own, same) for (q_level, own), (p_level, same) in pairs]
-        return torch.cat([level.reshape(*z.shape[:-1], -1) for level in levels], dim=-1)
+        levels = []
+        for (q_level, own), (p_level, same) in zip(q.parts(z), p.parts(z), strict=True):
+            groups = _difference(q_level, p_level, own, same)
+            share = own.shape[-1] // groups.shape[-1]  # dimensions in a group
+            levels.append((groups / share).repeat_interleave(share, dim=-1).reshape(*z.shape[:-1], -1))
+        return torch.cat(levels, dim=-1)
     return _difference(q, p, z, z)
 
 
