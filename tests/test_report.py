@@ -9,6 +9,7 @@ import signal
 import statistics
 
 import pytest
+import reproductions
 import toy
 import yaml
 from typer.testing import CliRunner
@@ -491,3 +492,98 @@ def test_the_command_says_in_one_message_what_cannot_be(like, tmp_path):
     result = invoke(folder, "-o", tmp_path / "gone" / "table.md")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"error: {tmp_path / 'gone' / 'table.md'} cannot be written: ")
+
+
+# ---- the page of reproductions -----------------------------------------------------------------------------------
+
+TEXT = f"# Reproductions\n\n{reproductions.BEGIN}\nold\n\n{reproductions.END}\nBy hand.\n"
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """An empty page of reproductions."""
+    written = tmp_path / "reproductions.md"
+    written.write_text(TEXT)
+    monkeypatch.setattr(reproductions, "PAGE", written)
+    monkeypatch.setattr(reproductions, "RECORDS", tmp_path / "reproductions")
+    return written
+
+
+def refused(capsys, *words):
+    code = reproductions.main(list(map(str, words)))
+    assert code == 2
+    return capsys.readouterr().err.removeprefix("error: ").rstrip()
+
+
+def test_the_page_without_records_says_so_and_keeps_what_is_written_by_hand(page, capsys):
+    assert reproductions.main(["--check"]) == 1
+    assert capsys.readouterr().err == "reproductions.md is not what the records say: run python docs/reproductions.py\n"
+    assert page.read_text() == TEXT
+    assert reproductions.main([]) == 0
+    assert page.read_text() == TEXT.replace("old\n", reproductions.EMPTY)
+    assert reproductions.main(["--check"]) == 0
+
+
+def test_a_record_makes_the_same_row_as_its_run(page, like, tmp_path):
+    private = {"platform": "Linux-6-host", "launch": "job of mine", "git": {"commit": "abc", "changed": False}}
+    folder = like("nll k=1", environment=private, data={"path": "/home/me/bits"})
+    before = json.loads((folder / "environment.json").read_text())
+    assert reproductions.main(["--add", str(folder)]) == 0
+    record = tmp_path / "reproductions" / "nll k=1"
+    assert sorted(path.name for path in record.iterdir()) == ["environment.json", "recipe.yaml", "result.json"]
+    assert json.loads((record / "result.json").read_text()) == json.loads((folder / "result.json").read_text())
+    kept = {key: value for key, value in before.items() if key not in ("platform", "launch")}
+    assert json.loads((record / "environment.json").read_text()) == kept
+    text = (record / "recipe.yaml").read_text()
+    assert text == (folder / "recipe.yaml").read_text().replace("/home/me/bits", "bits")
+    assert told(record) == told(folder)
+    name = "[`nll k=1`](reproductions/nll%20k%3D1/recipe.yaml)"
+    assert f"\n| {name} | Nobody: Bits, 1999; Table 1 | 4.5 nats | " in page.read_text()
+    assert page.read_text().endswith(f"{reproductions.END}\nBy hand.\n")
+    assert reproductions.main(["--check"]) == 0
+
+
+def test_a_record_is_replaced_by_another_run_of_its_recipe_only(page, like, tmp_path, capsys):
+    folder = like("a", figure=4.5)
+    assert reproductions.main(["--add", str(folder)]) == 0
+    change(folder / "result.json", lambda result: result["figures"][0].update(value=4.25))
+    assert reproductions.main(["--add", str(folder)]) == 0
+    assert "| 4.25 nats |" in page.read_text()
+    change(folder / "recipe.yaml", lambda plain: plain.update(seed=9))
+    capsys.readouterr()
+    assert refused(capsys, "--add", folder) == (
+        f"{tmp_path / 'reproductions' / 'a'} is the record of another recipe: give the run's folder another name"
+    )
+
+
+def test_what_can_be_no_record_is_refused(page, like, train, tmp_path, capsys):
+    cut = like("cut")
+    (cut / "result.json").unlink()
+    plain, blind = like("plain", published=None), train("blind", "data.test=0")
+    assert refused(capsys, "--add", cut) == f"{cut} is not finished: 0 of its 2 epochs are over"
+    assert refused(capsys, "--add", plain) == (
+        f"{plain} is compared with nothing: its recipe names no published figure"
+    )
+    assert refused(capsys, "--add", blind) == f"{blind} has no figure 'nll' on the test data"
+    assert refused(capsys, "--add", tmp_path / "gone") == f"{tmp_path / 'gone'} is no run: it has no recipe.yaml"
+    for words in (["--add"], ["--check", "now"], ["runs"]):
+        assert refused(capsys, *words) == f"{' '.join(words)}: --add RUN..., --check or nothing is wanted"
+    assert not (tmp_path / "reproductions").exists()
+    page.write_text("# Reproductions\n")
+    assert refused(capsys).startswith("reproductions.md has lost the lines that the table stands between:\n<!-- ")
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("/a/b.pt", "b.pt"),
+        ("C:\\a\\b", "b"),
+        ("~/b", "b"),
+        ("a/b", "a/b"),
+        ("bits/dim", "bits/dim"),
+        (1, 1),
+        (None, None),
+    ],
+)
+def test_places_on_a_machine_are_left_out(told, kept):
+    assert reproductions.without_places({"key": [told]}) == {"key": [kept]}

@@ -194,6 +194,15 @@ def replace_text(path: Path, text: str) -> None:
         raise UsageError(f"{path} cannot be written: {error}") from error
 
 
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A file's mapping; an empty one where it is missing, cut off or none."""
+    with contextlib.suppress(OSError, ValueError):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict):
+            return values
+    return {}
+
+
 def disk_usage(folder: Path) -> int:
     """Bytes in all files below a folder; those that have several names count once."""
     files = (path.stat() for path in folder.rglob("*") if path.is_file())

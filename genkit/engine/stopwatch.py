@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from genkit.engine.folder import replace_text
+from genkit.engine.folder import read_json, replace_text
 from genkit.errors import UsageError
 from genkit.events import CheckpointWritten
 from genkit.hookspecs import hookimpl
@@ -35,7 +34,7 @@ class Stopwatch:
 
     def __init__(self, path: Path, *, resumed: bool = False) -> None:
         self.path = path
-        told = read_time(path)
+        told = read_json(path)
         self.earlier = told.get("seconds", 0.0)
         self.at_least = resumed and (told.get("at_least", True) or told.get("running", True))
         self.began = time.perf_counter()
@@ -57,12 +56,3 @@ class Stopwatch:
 
     def _write(self, *, running: bool) -> None:
         replace_text(self.path, json.dumps({**self.state(), "running": running}) + "\n")
-
-
-def read_time(path: Path) -> Mapping[str, Any]:
-    """What a stopwatch wrote; nothing, if none did."""
-    with suppress(OSError, ValueError):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(told, dict):
-            return told
-    return {}

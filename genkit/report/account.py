@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genkit.engine.folder import RunFolder
-from genkit.engine.stopwatch import read_time
+from genkit.engine.folder import RunFolder, read_json
 from genkit.errors import UsageError
 from genkit.events import Record, read_records
 from genkit.recipe.check import check_published
@@ -107,7 +105,7 @@ def read_account(path: Path) -> Account:
     folder.check_run()
     source = _resolved(folder)
     published = check_published(source)
-    environment, end = _read_json(folder.environment), folder.read_result()
+    environment, end = read_json(folder.environment), folder.read_result()
     figures = [record for record in (end.records if end else ()) if record.split == "test"]
     figure = published.figure if published else _principal(source.values, figures)
     seconds, at_least = _time(folder, environment)
@@ -136,14 +134,6 @@ def _resolved(folder: RunFolder) -> Source:
     return source
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(values, dict):
-            return values
-    return {}
-
-
 def _principal(recipe: Mapping[str, Any], figures: Sequence[Record]) -> str:
     """The figure of a run that is compared with nothing: the one that chose its best epoch, or the first."""
     chooser = said(recipe).get("train.best", "")
@@ -165,8 +155,8 @@ def _epochs_over(folder: RunFolder) -> int:
 
 def _time(folder: RunFolder, environment: Mapping[str, Any]) -> tuple[float, bool]:
     """Seconds of all sessions as far as they are known, and whether there were more."""
-    result = _read_json(folder.result)
-    told = result.get("time") or read_time(folder.time)
+    result = read_json(folder.result)
+    told = result.get("time") or read_json(folder.time)
     if told:
         return told["seconds"], told["at_least"] or told.get("running", False)
     return result.get("seconds", 0.0), bool(environment.get("resumed")) or not result  # an older genkit's last session
