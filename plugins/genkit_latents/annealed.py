@@ -17,7 +17,7 @@ from genkit_latents.hamiltonian import Target, move
 Schedule = Literal["sigmoid", "linear"]
 STEEPNESS = 4.0  # of the sigmoid, by Wu et al.
 ACCEPTANCE = 0.65  # of ends of trajectories, the best for many dimensions
-WARMUP = 30  # moves of the pilot before it sets out: its first step may be off by many orders of magnitude
+WARMUP = 20  # moves of the pilot before it sets out: its first step may be off by many orders of magnitude
 FIRST_STEP = 0.1
 FAST, SLOW = 1.0, 0.2  # how quickly steps follow the acceptance, before and after
 
@@ -40,7 +40,7 @@ class Annealed(Averaging):
     say. How large its steps must be shows a pilot pass: at each temperature and for each example they follow the
     acceptance towards 0.65. The pilot's chains are then thrown away, and the chains that count move by the steps that
     it found, which no longer change: the transitions are valid, and the mean of the weights is :math:`p(x)` in
-    expectation, exactly, at any number of chains, temperatures and steps. In expectation its logarithm is a lower bound.
+    expectation, exactly, whatever the number of chains, temperatures and steps; its logarithm is below, in expectation.
 
     A prior that is flat, or zero somewhere, will do: ends outside its support are refused.
 
@@ -60,8 +60,8 @@ class Annealed(Averaging):
     """
 
     examples = (
-        {"k": 4, "temperatures": 20, "leapfrog": 3},
-        {"k": 2, "temperatures": 5, "schedule": "linear", "leapfrog": 1, "pilot": 1, "chunk": 300},
+        {"k": 4, "temperatures": 6, "leapfrog": 2},
+        {"k": 2, "temperatures": 3, "schedule": "linear", "leapfrog": 1, "pilot": 1, "chunk": 300},
     )
 
     def __init__(

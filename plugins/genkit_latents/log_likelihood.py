@@ -67,7 +67,10 @@ class LogLikelihood(Evaluator):
         {"estimator": {"use": "importance", "k": 10}, "compare": {"fewer": {"use": "importance", "k": 2}}},
         {
             "estimator": {"use": "importance", "k": 2},
-            "compare": {"from_the_prior": {"use": "monte_carlo", "k": 2}, "in_steps": {"use": "annealed", "k": 2}},
+            "compare": {
+                "from_the_prior": {"use": "monte_carlo", "k": 2},
+                "in_steps": {"use": "annealed", "k": 2, "temperatures": 3, "leapfrog": 1},
+            },
             "examples": 3,
             "splits": ["validation"],
         },
