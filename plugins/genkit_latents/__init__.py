@@ -10,3 +10,9 @@ def register_components(register):
     register("importance", "genkit_latents.importance:Importance", kind="estimator")
     register("monte_carlo", "genkit_latents.monte_carlo:MonteCarlo", kind="estimator")
     register("log_likelihood", "genkit_latents.log_likelihood:LogLikelihood", kind="evaluator")
+
+
+@hookimpl
+def register_templates(register):
+    """Offers what new components of this plugin's kinds start from."""
+    register("estimator", "genkit_latents.templates.estimator")
