@@ -41,10 +41,9 @@ class Estimator(Component, kind="estimator", check="genkit_latents.testing:check
     2. Where it averages weights over draws, inherit :class:`~genkit_latents.averaging.Averaging`, which cares for
        memory and errors. What does not, implements :meth:`estimate`.
     3. Say in :attr:`label` what the draws are: it becomes part of each figure's tag.
-    4. Draw from torch's global generator, and leave the model, its gradients and its modes as they are.
+    4. Name in :attr:`requires` what a model must have beside the three; who uses an estimator asks for those.
+    5. Draw from torch's global generator, and leave the model, its gradients and its modes as they are.
     """
-
-    requires = (LatentVariable,)
 
     @property
     @abstractmethod
