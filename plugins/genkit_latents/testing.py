@@ -55,7 +55,7 @@ def check_estimator(build: Factory[Estimator]) -> None:
         tried.add(sort)
         what = f"{build.name} with {name}"
         x = data_like(model.spec, NUM)
-        with untouched(what), unchanged({"x": x}, what):
+        with untouched(what):
             _check_course(_left_alone(estimator, model.eval(), x, what), NUM, what)
             _check_seed(estimator, model, x, what)
     assert tried, f"no installed model has what {build.name} requires"
@@ -76,6 +76,7 @@ def _left_alone(estimator: Estimator, model: GenerativeModel, x: Tensor, what: s
     with (
         unchanged(model.state_dict(), what, "the model was changed"),
         unchanged(before, what, "a gradient was changed"),
+        unchanged({"x": x}, what),
     ):
         course = _estimated(estimator, model, x)
     for name, parameter in model.named_parameters():
