@@ -209,3 +209,26 @@ def _approach(model: Any, error: float, full: bool) -> Any:
         weight, bias = truth.weight.detach() * (1 - error / 3), truth.bias.detach() + error * tril.diagonal()
         model.encoders[place] = LinearNormal(weight, bias, (1 + error) * tril, diagonal=not full)
     return model
+
+
+# ---- what tests ask of objectives
+
+
+def loss_of(model: Any, x: Tensor, use: str, *, seed: int | None = None, **options: Any) -> genkit.Loss:
+    """An objective's loss of some examples; with a seed always with the same latents."""
+    (turn,) = genkit.build("objective", {"use": use, **options}, model).turns(model)
+    if seed is not None:
+        torch.manual_seed(seed)
+    return turn.loss(genkit.Batch(x), genkit.Progress(torch.tensor(0.0), torch.tensor(0.0)))
+
+
+def gradient(parts: nn.Module, model: Any, x: Tensor, use: str, **options: Any) -> Tensor:
+    """An objective's, with respect to all parameters of some parts, as one vector; 0 where one plays no part."""
+    total, parameters = loss_of(model, x, use, **options).total, list(parts.parameters())
+    slopes = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
+    return torch.cat([slope.flatten() for slope in slopes])
+
+
+def mean_and_error(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over the first dimension, and its standard error."""
+    return values.mean(0), values.std(0) / len(values) ** 0.5

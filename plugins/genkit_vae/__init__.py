@@ -5,6 +5,7 @@ from genkit import hookimpl
 OBJECTIVES = {
     "elbo": "elbo:ELBO",
     "iwae": "iwae:IWAE",
+    "miwae": "miwae:MIWAE",
 }
 LIKELIHOODS = {
     "bernoulli": "bernoulli:Bernoulli",
