@@ -85,7 +85,7 @@ def standard(dims: int) -> Moments:
     return Moments(torch.zeros(dims, dtype=torch.float64), torch.eye(dims, dtype=torch.float64))
 
 
-class LinearGaussian(genkit.GenerativeModel, genkit.LatentVariable):
+class LinearGaussian(genkit.GenerativeModel, genkit.LatentVariable, genkit.Decodes):
     r"""A standard normal prior, and linear normal steps down to the data and up from them.
 
     Args:
@@ -111,6 +111,17 @@ class LinearGaussian(genkit.GenerativeModel, genkit.LatentVariable):
 
     def likelihood(self, z: Tensor, context: Tensor | None = None) -> Distribution:
         return self.decoders[0](z[..., : self.sizes[0]])
+
+    @property
+    def latent_shape(self) -> genkit.Shape:
+        return (sum(self.sizes),)
+
+    def sample_latent(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        assert temperature == 1
+        return self.prior().rsample(torch.Size([num_samples]))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.likelihood(z).mean
 
     def _joint(self, first: Distribution, rest: list, *, backward: bool) -> Distribution:
         if not rest:

@@ -29,8 +29,7 @@ class MIWAE(Variational):
         estimator: How the encoder's gradient is estimated, as in ``iwae``.
 
     References:
-        Rainforth et al.: Tighter Variational Bounds are Not Necessarily Better, ICML 2018, arXiv 1802.04537,
-        section 4.
+        Rainforth et al.: Tighter Variational Bounds are Not Necessarily Better, ICML 2018, arXiv 1802.04537.
     """
 
     examples = ({"m": 2, "k": 3}, {"m": 2, "k": 3, "estimator": "dreg"})
