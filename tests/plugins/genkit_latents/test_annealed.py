@@ -8,9 +8,11 @@ from linear_gaussian import one_level, two_levels
 from torch.distributions import Independent, MultivariateNormal, Uniform
 
 import genkit
+from genkit.testing.common import examples
 from genkit_latents import annealed
 from genkit_latents.annealed import Annealed, linear, sigmoid
 from genkit_latents.hamiltonian import Target, move
+from genkit_latents.monte_carlo import MonteCarlo
 
 
 def target_of(model, count=1):
@@ -166,3 +168,22 @@ def test_chains_that_count_move_by_the_steps_of_the_pilot(monkeypatch):
 
 def test_the_label_says_how_far_apart_temperatures_are():
     assert Annealed(temperatures=300).label == "annealed importance sampling over 300 temperatures"
+
+
+@pytest.mark.parametrize("prior", ["standard_normal", "mixture", "flow_prior", "uniform"])
+def test_chains_agree_with_many_draws_from_any_prior(prior):
+    """In two dimensions, where plain draws are good enough to judge by."""
+    part = {"use": "mlp", "hidden_dims": [16]}
+    like = examples("prior", prior)[0].to_plain()
+    node = {"use": "vae", "latent_dim": 2, "prior": like, "encoder": part, "decoder": part}
+    model = genkit.build("model", node, genkit.DataSpec((1, 6, 6), levels=2)).eval()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter *= 2.5  # else the likelihood hardly depends on the latent
+    x = torch.rand(8, 1, 6, 6).round()
+    plain = MonteCarlo(k=20_000, chunk=160_000).estimate(model, x)[-1]
+    chains = Annealed(k=32, temperatures=60, leapfrog=3).estimate(model, x)[-1]
+    scores = (chains.nats - plain.nats) / (chains.errors.square() + plain.errors.square()).sqrt()
+    assert scores.abs().max() < 4
+    assert plain.effective.max() < 12_000  # many of the prior's latents are no good
+    assert chains.errors.max() < 0.5
