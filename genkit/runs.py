@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
@@ -36,12 +36,14 @@ from genkit.engine.judge import Judge
 from genkit.engine.loop import CHANGED, Trainer
 from genkit.engine.seeds import derive_seed, isolated, preserved
 from genkit.engine.stop import StopRequest
+from genkit.engine.stopwatch import Stopwatch
 from genkit.engine.world import World, joined
 from genkit.errors import CheckpointError, GenkitError, Problem, RecipeError, UsageError, closest
 from genkit.events import EvaluationEnd, Record, RunEnd, read_records
 from genkit.model import GenerativeModel
 from genkit.recipe import Recipe, load_recipe
 from genkit.recipe.check import resolve
+from genkit.recipe.published import APART
 from genkit.recipe.source import read, write
 from genkit.registry import installed
 
@@ -158,7 +160,7 @@ def _continue(folder: RunFolder, recipe: Recipe, world: World, allow_changes: bo
         with StopRequest() as stop:
             if world.leader:
                 _note_resumption(folder, trainer, {key: new for key, (_, new) in changes.items()})
-            return _train(trainer, stop)
+            return _train(trainer, stop, resumed=True)
 
 
 def _settle_recipe(folder: RunFolder) -> None:
@@ -203,7 +205,8 @@ def _changes(folder: RunFolder, checkpoint: Checkpoint | None, recipe: Recipe) -
         was = load_recipe(before).to_plain()
     except RecipeError:  # what served it is gone, and perhaps replaced by this recipe
         was = read(before).values if isinstance(before, Path) else before
-    old, new = (dict(_leaves({**one, "served_by": {}})) for one in (was, recipe.to_plain()))  # versions may differ
+    apart = dict.fromkeys(APART)  # versions may differ, and what a run is compared with
+    old, new = (dict(_leaves({**one, **apart})) for one in (was, recipe.to_plain()))
     return {
         key: (old.get(key, "nothing"), new.get(key, "nothing"))
         for key in {**old, **new}
@@ -220,16 +223,20 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def _train(trainer: Trainer, stop: StopRequest) -> RunEnd:
-    manager = installed().manager
-    observers = observers_of(manager, trainer) if trainer.world.leader else []
-    try:
-        end = trainer.run(stop)
-    finally:
-        for observer in observers:
-            manager.unregister(observer)
-    if end.status == "finished" and trainer.world.leader:
-        trainer.folder.write_result(end)
+def _train(trainer: Trainer, stop: StopRequest, *, resumed: bool = False) -> RunEnd:
+    if not trainer.world.leader:
+        return trainer.run(stop)
+    with closing(Stopwatch(trainer.folder.time, resumed=resumed)) as stopwatch:
+        manager = installed().manager
+        observers = [stopwatch, *observers_of(manager, trainer)]
+        manager.register(stopwatch)
+        try:
+            end = trainer.run(stop)
+        finally:
+            for observer in observers:
+                manager.unregister(observer)
+    if end.status == "finished":
+        trainer.folder.write_result(end, stopwatch.state())
     return end
 
 
@@ -307,7 +314,8 @@ def _usable(folder: RunFolder) -> Recipe:
             raise
         broken = {problem.path.split(".")[1] for problem in error.problems}
         warnings.warn(f"{folder.path}: left out of the recipe: {error}", stacklevel=3)
-        return load_recipe(folder.recipe, [*(f"evaluate.{name}=null" for name in sorted(broken)), "train.best=auto"])
+        dropped = [*(f"evaluate.{name}=null" for name in sorted(broken)), "train.best=auto", "published=null"]
+        return load_recipe(folder.recipe, dropped)
 
 
 class Run:
@@ -421,7 +429,7 @@ class Run:
 
 
 def _sampler(node: str | Mapping[str, Any], recipe: Recipe) -> Factory[Any]:
-    return load_recipe({**recipe.to_plain(), "sampler": node}).sampler
+    return load_recipe({**recipe.to_plain(), "sampler": node, "published": None}).sampler
 
 
 def _entries(own: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -458,7 +466,7 @@ def _entry_name(name: str, taken: Set[str]) -> str:
 
 def _with_evaluators(recipe: Recipe, names: Sequence[str], overrides: Sequence[str]) -> Recipe:
     """The recipe with just these evaluators, each with the overrides that it has a key for."""
-    plain = recipe.to_plain()
+    plain = {**recipe.to_plain(), "published": None}
     entries = _entries(plain["evaluate"], names) if names else plain["evaluate"]
     draft = load_recipe({**plain, "evaluate": entries, "train": {**plain["train"], "best": "none"}})
     assignments = []

@@ -16,11 +16,12 @@ from genkit.component import Component, Factory, Section, to_plain
 from genkit.errors import MissingPlugin, PluginError, Problem, RecipeError, UsageError, closest
 from genkit.model import lacking
 from genkit.plugin import same_distribution
-from genkit.recipe.recipe import Recipe
+from genkit.recipe import published
+from genkit.recipe.recipe import Published, Recipe
 from genkit.recipe.schema import Option, options_of, registered_options, written_default
 from genkit.recipe.served import Server, recorded, served_by
 from genkit.recipe.source import KeyPath, Source, dotted, from_values, read, walk
-from genkit.registry import Registration, Registry, installed
+from genkit.registry import Registration, Registry, installed, load_registry
 
 Found = tuple[KeyPath, str]
 S = TypeVar("S", bound=Section)
@@ -53,7 +54,7 @@ def check(source: Source, registry: Registry) -> Recipe:
         recipe = Recipe(**values)
         object.__setattr__(recipe, "source", source)  # no key of its own, but where each key stands
         _locate(recipe, source)
-        found = [*_capability_problems(recipe, registry), *_best_problems(recipe)]
+        found = [*_capability_problems(recipe, registry), *_best_problems(recipe), *_published_problems(recipe)]
         if not found:
             object.__setattr__(recipe, "served_by", served_by(recipe, registry))  # by whom it is served now
             return recipe
@@ -71,6 +72,26 @@ def resolve(kind: str, node: Any, registry: Registry) -> Factory[Any]:
     except PydanticCustomError as error:
         found: list[Found] = (error.context or {})["found"]
         raise RecipeError(Problem(dotted(path), message) for path, message in found) from error
+
+
+def check_published(source: Source) -> Published | None:
+    """Checks what a resolved recipe says of a published figure, and nothing else: its plugins may be gone.
+
+    Raises:
+        RecipeError: With everything that is wrong there.
+    """
+    raw = source.values.get("published")
+    if raw is None:
+        return None
+    try:
+        told = _Checker(load_registry([])).section(Published, raw)
+        found = [*published.problems(told, source.values)]
+    except PydanticCustomError as error:
+        told, nested = None, (error.context or {})["found"]
+        found = [(("published", *path), message) for path, message in nested]
+    if found:
+        raise RecipeError(Problem(dotted(path), message, source.place(path)) for path, message in found)
+    return told
 
 
 class _Checker:
@@ -302,3 +323,7 @@ def _best_problems(recipe: Recipe) -> Iterator[Found]:
             ("train", "best"),
             f"no evaluator goes by {best!r}{closest(best, ['auto', 'none', *recipe.evaluate])}",
         )
+
+
+def _published_problems(recipe: Recipe) -> Iterable[Found]:
+    return published.problems(recipe.published, recipe.to_plain()) if recipe.published else ()
