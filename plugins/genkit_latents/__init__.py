@@ -2,9 +2,23 @@
 
 from genkit import hookimpl
 
+EVALUATORS = {
+    "active_units": "ActiveUnits",
+    "latent_usage": "LatentUsage",
+    "log_likelihood": "LogLikelihood",
+    "posterior_collapse": "PosteriorCollapse",
+    "rate_distortion": "RateDistortion",
+}
+SAMPLERS = {
+    "aggregate_posterior": "AggregatePosterior",
+    "gaussian_mixture": "GaussianMixture",
+}
+
 
 @hookimpl
 def register_components(register):
     """Registers the evaluators, the estimators and the samplers."""
     register("importance", "genkit_latents.importance:Importance", kind="estimator")
-    register("log_likelihood", "genkit_latents.log_likelihood:LogLikelihood", kind="evaluator")
+    for kind, components in (("evaluator", EVALUATORS), ("sampler", SAMPLERS)):
+        for name, cls in components.items():
+            register(name, f"genkit_latents.{name}:{cls}", kind=kind)

@@ -55,11 +55,26 @@ def sampled_kl_per_group(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         Nats, with the shape of :math:`z` before the event and :math:`G` after it: one group for each latent dimension,
         level by level where there are several, or a single one.
     """
+    return torch.cat(_sampled_kl_per_level(q, p, z), dim=-1)
+
+
+def kl_per_level(q: Distribution, p: Distribution, z: Tensor) -> list[Tensor]:
+    """As :func:`kl_per_group`, level by level: one that does not factorize has a single group, whatever others have.
+
+    Returns:
+        Nats, for each level, with the shape that :func:`kl_per_group` gives; of one level where there are no several.
+    """
+    if isinstance(q, Ancestral) and isinstance(p, Ancestral):
+        return _sampled_kl_per_level(q, p, z)
+    return [kl_per_group(q, p, z)]
+
+
+def _sampled_kl_per_level(q: Distribution, p: Distribution, z: Tensor) -> list[Tensor]:
     if isinstance(q, Ancestral) and isinstance(p, Ancestral):
         pairs = zip(q.parts(z), p.parts(z), strict=True)
         levels = [_difference(q_level, p_level, own, same) for (q_level, own), (p_level, same) in pairs]
-        return torch.cat([level.reshape(*z.shape[:-1], -1) for level in levels], dim=-1)
-    return _difference(q, p, z, z)
+        return [level.reshape(*z.shape[:-1], -1) for level in levels]
+    return [_difference(q, p, z, z)]
 
 
 def _difference(q: Distribution, p: Distribution, z: Tensor, same: Tensor) -> Tensor:
