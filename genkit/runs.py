@@ -42,6 +42,7 @@ from genkit.events import EvaluationEnd, Record, RunEnd, read_records
 from genkit.model import GenerativeModel
 from genkit.recipe import Recipe, load_recipe
 from genkit.recipe.check import resolve
+from genkit.recipe.published import APART
 from genkit.recipe.source import read, write
 from genkit.registry import installed
 
@@ -203,7 +204,8 @@ def _changes(folder: RunFolder, checkpoint: Checkpoint | None, recipe: Recipe) -
         was = load_recipe(before).to_plain()
     except RecipeError:  # what served it is gone, and perhaps replaced by this recipe
         was = read(before).values if isinstance(before, Path) else before
-    old, new = (dict(_leaves({**one, "served_by": {}})) for one in (was, recipe.to_plain()))  # versions may differ
+    apart = dict.fromkeys(APART)  # versions may differ, and what a run is compared with
+    old, new = (dict(_leaves({**one, **apart})) for one in (was, recipe.to_plain()))
     return {
         key: (old.get(key, "nothing"), new.get(key, "nothing"))
         for key in {**old, **new}
@@ -307,7 +309,8 @@ def _usable(folder: RunFolder) -> Recipe:
             raise
         broken = {problem.path.split(".")[1] for problem in error.problems}
         warnings.warn(f"{folder.path}: left out of the recipe: {error}", stacklevel=3)
-        return load_recipe(folder.recipe, [*(f"evaluate.{name}=null" for name in sorted(broken)), "train.best=auto"])
+        dropped = [*(f"evaluate.{name}=null" for name in sorted(broken)), "train.best=auto", "published=null"]
+        return load_recipe(folder.recipe, dropped)
 
 
 class Run:
@@ -421,7 +424,7 @@ class Run:
 
 
 def _sampler(node: str | Mapping[str, Any], recipe: Recipe) -> Factory[Any]:
-    return load_recipe({**recipe.to_plain(), "sampler": node}).sampler
+    return load_recipe({**recipe.to_plain(), "sampler": node, "published": None}).sampler
 
 
 def _entries(own: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -458,7 +461,7 @@ def _entry_name(name: str, taken: Set[str]) -> str:
 
 def _with_evaluators(recipe: Recipe, names: Sequence[str], overrides: Sequence[str]) -> Recipe:
     """The recipe with just these evaluators, each with the overrides that it has a key for."""
-    plain = recipe.to_plain()
+    plain = {**recipe.to_plain(), "published": None}
     entries = _entries(plain["evaluate"], names) if names else plain["evaluate"]
     draft = load_recipe({**plain, "evaluate": entries, "train": {**plain["train"], "best": "none"}})
     assignments = []

@@ -17,7 +17,7 @@ import yaml
 
 import genkit
 from genkit import hookspecs
-from genkit.recipe.recipe import Entry, Recipe, Served, Train
+from genkit.recipe.recipe import Entry, Published, Recipe, Served, Train
 from genkit.recipe.schema import options_of
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -51,7 +51,7 @@ def test_a_hook_that_is_not_documented_is_found_by_name():
     assert "on_run_end(report)" in missing
 
 
-@pytest.mark.parametrize("owner", [Recipe, Train, Entry, Served], ids=lambda owner: owner.__name__)
+@pytest.mark.parametrize("owner", [Recipe, Train, Entry, Published, Served], ids=lambda owner: owner.__name__)
 def test_every_recipe_key_is_documented_with_its_default(owner):
     page = (DOCS / "recipes.md").read_text()
     for name, option in options_of(owner).items():

@@ -313,6 +313,23 @@ def test_another_recipe_is_refused_with_every_key_and_nothing_is_touched(runs, t
     assert contents(tmp_path / "run") == before
 
 
+def published(value):
+    said = f"paper: Bits, table: one, figure: cost, value: {value}, protocol: {{train.epochs: 9}}"
+    return f"published={{{said}}}"
+
+
+def test_what_a_run_is_compared_with_is_no_change_of_its_training(runs, tmp_path):
+    whole, folder = runs.whole()
+    runs.run("run", published(1), hook=Hook("step", step=4))
+    end = runs.resume("run", published(2), hook=Hook("step", step=8))
+    assert end.status == "interrupted"
+    end = runs.run("run", resume=True)  # and with none at all
+    assert list(end.records) == list(whole.records)
+    assert equal(last_of(tmp_path / "run").weights, last_of(folder).weights)
+    assert "published" not in (tmp_path / "run" / "recipe.yaml").read_text()
+    assert runs.run("run", published(3), resume=True).message.endswith("is finished already")
+
+
 def test_a_recipe_that_was_edited_in_the_folder_is_another_one(runs, tmp_path):
     runs.run("run", hook=Hook("step", step=4))
     recipe = tmp_path / "run" / "recipe.yaml"

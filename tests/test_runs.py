@@ -71,6 +71,27 @@ def test_a_run_whose_model_cannot_be_had_is_refused_at_once(small_recipe, tmp_pa
     assert not [warning for warning in recwarn if "left out" in str(warning.message)]
 
 
+PUBLISHED = {
+    "paper": "Bits",
+    "table": "one",
+    "figure": "bpd",
+    "value": 0.2,
+    "protocol": {"train.epochs": 9, "sampler.temperature": 0.5, "evaluate.bpd.num_samples": 100},
+}
+
+
+def test_a_run_with_a_published_figure_is_judged_and_sampled_in_other_ways(small_recipe, tmp_path):
+    genkit.run({**small_recipe, "published": PUBLISHED}, name="small", runs=tmp_path, device="cpu")
+    run = genkit.load(tmp_path / "small", device="cpu")
+    assert run.recipe.published.protocol["train.epochs"] == 9
+    assert [end.entry for end in run.evaluate(["sample_grid"])] == ["sample_grid"]
+    assert run.sample(2, sampler="prior").shape == (2, 1, 28, 28)
+    recipe = tmp_path / "small" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("use: bits_per_dim", "use: uninstalled_since"))
+    with pytest.warns(UserWarning, match="evaluate.bpd.use: no evaluator is called 'uninstalled_since'"):
+        assert genkit.load(tmp_path / "small", device="cpu").recipe.published is None
+
+
 class Counted(genkit.Evaluator):
     """How many examples a split has."""
 

@@ -16,6 +16,7 @@ from genkit.component import Component, Factory, Section, to_plain
 from genkit.errors import MissingPlugin, PluginError, Problem, RecipeError, UsageError, closest
 from genkit.model import lacking
 from genkit.plugin import same_distribution
+from genkit.recipe import published
 from genkit.recipe.recipe import Recipe
 from genkit.recipe.schema import Option, options_of, registered_options, written_default
 from genkit.recipe.served import Server, recorded, served_by
@@ -53,7 +54,7 @@ def check(source: Source, registry: Registry) -> Recipe:
         recipe = Recipe(**values)
         object.__setattr__(recipe, "source", source)  # no key of its own, but where each key stands
         _locate(recipe, source)
-        found = [*_capability_problems(recipe, registry), *_best_problems(recipe)]
+        found = [*_capability_problems(recipe, registry), *_best_problems(recipe), *_published_problems(recipe)]
         if not found:
             object.__setattr__(recipe, "served_by", served_by(recipe, registry))  # by whom it is served now
             return recipe
@@ -302,3 +303,7 @@ def _best_problems(recipe: Recipe) -> Iterator[Found]:
             ("train", "best"),
             f"no evaluator goes by {best!r}{closest(best, ['auto', 'none', *recipe.evaluate])}",
         )
+
+
+def _published_problems(recipe: Recipe) -> Iterable[Found]:
+    return published.problems(recipe.published, recipe.to_plain()) if recipe.published else ()

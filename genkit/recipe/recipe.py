@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic_core import PydanticCustomError
 
 from genkit.component import Factory, Section, use
 from genkit.dataset import Dataset
@@ -22,6 +23,16 @@ Switch = Literal["auto", "on", "off"]
 CADENCE = ("every", "at")
 EntryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]  # it becomes a folder
 Decay = Annotated[float, Field(gt=0, lt=1)]
+Scalar = bool | int | float | str | None
+
+
+def _undivided(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        raise PydanticCustomError("divided", "should be one value or a list: each value has a dotted key of its own")
+    return value
+
+
+Told = Annotated[Scalar | Sequence[Scalar], BeforeValidator(_undivided)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +151,30 @@ class Served(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published(Section):
+    """A published figure that the recipe is to reach. It changes nothing of the training: reports are made with it.
+
+    Attributes:
+        paper: Whose figure it is: authors, title, venue, year.
+        table: Where it stands in the paper.
+        figure: Which figure is compared on the test data: an entry of :attr:`Recipe.evaluate`, or ``entry/name`` for
+            one of the others that its evaluator gives.
+        value: The figure.
+        unit: Its unit, ``nats`` or ``bits/dim``.
+        protocol: What it was taken under: dotted keys of the recipe with the values that the paper has there.
+        note: What else a reader must know to compare it.
+    """
+
+    paper: str
+    table: str
+    figure: str
+    value: float
+    unit: str | None = None
+    protocol: Mapping[str, Told] = field(default_factory=dict)
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe(Section):
     """A recipe whose every key has been checked and every name resolved. Nothing is built yet.
 
@@ -151,6 +186,7 @@ class Recipe(Section):
         sampler: How the model is drawn from.
         train: How it is trained.
         evaluate: The evaluators, by the names that figures and pictures go under.
+        published: The published figure that it is to reach, if there is one.
         served_by: Which distributions the components come from, by their names. Genkit writes it into resolved recipes,
             and refuses one whose component is served by another distribution now, or by none.
         source: What it was read from.
@@ -163,8 +199,14 @@ class Recipe(Section):
     sampler: Factory[Sampler] = use("prior")
     train: Train = Train()
     evaluate: Mapping[EntryName, Entry] = field(default_factory=dict)
+    published: Published | None = None
     served_by: Mapping[str, Served] = field(default_factory=dict)
     source: Source | None = field(default=None, init=False, repr=False, compare=False)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The recipe as it is written: without the figure that it is not compared with."""
+        plain = super().to_plain()
+        return plain if self.published else {key: value for key, value in plain.items() if key != "published"}
 
     def place(self, key: str) -> str:
         """File and line of a key, for problems that only show when something is built; empty if not known."""

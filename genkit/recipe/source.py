@@ -21,6 +21,7 @@ MAX_DEPTH = 60
 TOO_LARGE = 2**63
 TOO_DEEP = "the recipe is too large or too deep, or an alias refers to itself"
 COMMAND_LINE = "command line"
+DOTTED = "published.protocol."  # what stands below it is a key with dots of its own
 
 
 class _Loader(yaml.SafeLoader):
@@ -102,7 +103,7 @@ class Source:
         """
         here = f"{COMMAND_LINE} {assignment}"
         name, equals, text = assignment.partition("=")
-        *owners, last = name.strip().split(".")
+        *owners, last = _words(name.strip())
         if not equals or not all((*owners, last)):
             raise _problem("", "an override is written key.path=value", here)
         value = _parse(text, here, (), {})
@@ -266,6 +267,13 @@ def _merge(parent: Source, child: Source) -> Source:
 
 def _swaps(under: dict[str, Any], over: dict[str, Any]) -> bool:
     return "use" in over and over["use"] != under.get("use", over["use"])
+
+
+def _words(name: str) -> list[str]:
+    """The keys that an override's path runs through."""
+    if name.startswith(DOTTED):
+        return [*DOTTED.split(".")[:-1], name.removeprefix(DOTTED)]
+    return name.split(".")
 
 
 def _key(owner: Any, word: str, path: KeyPath, here: str) -> Key:

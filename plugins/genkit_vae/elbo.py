@@ -37,7 +37,7 @@ class ELBO(Variational):
         (free bits), NeurIPS 2016, arXiv 1606.04934, appendix C.8.
     """
 
-    examples = ({}, {"k": 3, "closed_form": False, "free_bits": 0.1})
+    examples = ({}, {"k": 3, "closed_form": False})
     units = {"reconstruction": "nats", "kl": "nats", "negative_elbo": "nats"}  # noqa: RUF012  (a class's constant)
 
     def __init__(

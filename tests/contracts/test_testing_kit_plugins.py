@@ -131,6 +131,63 @@ PRIORS = [
             Shifted.sample(self, n, None, temperature),
         )[1],
     ),
+    broken(
+        Shifted,
+        r"log_prob of \(k, N, \*Z\) values is not that of each N",
+        distribution=lambda self, context=None: Flattened(
+            Normal(self.loc, torch.ones_like(self.loc), validate_args=False), self.loc.dim(), validate_args=False
+        ),
+    ),
+]
+
+
+class Flattened(Independent):
+    def log_prob(self, value):
+        return self.base_dist.log_prob(value).flatten(1).sum(1)
+
+
+class OfPosteriors(Prior):
+    """A mixture of its owner's posteriors at two learned inputs."""
+
+    needs_posterior = True
+
+    def __init__(self, latent_shape, /):
+        super().__init__()
+
+    def meet(self, posterior, spec):
+        self.posterior = posterior
+        self.inputs = nn.Parameter(torch.rand(2, *spec.shape))
+
+    def components(self):
+        return self.posterior(self.inputs)
+
+    def distribution(self, context=None):
+        q = self.components()
+        return MixtureSameFamily(Categorical(q.mean.new_ones(2)), q, validate_args=False)
+
+    def sample(self, num_samples, context=None, temperature=1.0):
+        z = self.posterior(self.inputs[torch.randint(2, (num_samples,), device=self.inputs.device)]).rsample()
+        return temperature * z + (1 - temperature) * self.components().mean.mean(0)
+
+
+def _keeps_its_owner(self, posterior, spec):
+    OfPosteriors.meet(self, posterior, spec)
+    self.owner = posterior.__self__
+
+
+def _closes_over(self, posterior, spec):
+    OfPosteriors.meet(self, lambda x: posterior(x), spec)
+
+
+@torch.no_grad()
+def _components_without_gradients(self):
+    return OfPosteriors.components(self)
+
+
+PRIORS += [
+    broken(OfPosteriors, "the posterior's weights became its own", meet=_keeps_its_owner),
+    broken(OfPosteriors, "in a copy of its owner it asks the original's posterior", meet=_closes_over),
+    broken(OfPosteriors, "no gradient of a density reaches it", components=_components_without_gradients),
 ]
 
 
@@ -213,7 +270,7 @@ PRIORS += [
 ]
 
 
-@pytest.mark.parametrize("cls", [Shifted, HeavyTails, FarApart, Flat])
+@pytest.mark.parametrize("cls", [Shifted, HeavyTails, FarApart, Flat, OfPosteriors])
 def test_sound_prior_passes(cls):
     check_prior(Factory("sound", {}, cls))
 
@@ -422,6 +479,53 @@ POSTERIORS = [
 ]
 
 
+class OneDraw(Independent):
+    def rsample(self, sample_shape=()):
+        return super().rsample()
+
+
+class Uneven(Independent):
+    def log_prob(self, value):
+        return super().log_prob(value) - 0.1 * (value.dim() > len(self.batch_shape) + len(self.event_shape))
+
+
+class OneByOne(Independent):
+    def log_prob(self, value):
+        return (
+            super()
+            .log_prob(value.reshape(-1, *self.batch_shape, *self.event_shape))
+            .reshape(value.shape[: value.dim() - len(self.event_shape)])
+        )
+
+
+class Forgetful(Independent):
+    drawn = None
+
+    def rsample(self, sample_shape=()):
+        self.drawn = super().rsample(sample_shape)
+        return self.drawn
+
+    def log_prob(self, value):
+        if value is not self.drawn:
+            raise NotImplementedError
+        return super().log_prob(value)
+
+
+def of(family):
+    """The distribution of a posterior, made by another class than Independent."""
+    return {"distribution": lambda self, p, context=None: family(*self.parts(p), validate_args=False)}
+
+
+POSTERIORS += [
+    broken(Diagonal, r"rsample\(\(3,\)\) has shape \(5, 2\)", **of(OneDraw)),
+    broken(Diagonal, r"log_prob of rsample\(\(3,\)\) has shape \(3,\), not \(3, B\)", **of(Flattened)),
+    broken(Diagonal, r"log_prob of \(k, B, \*Z\) values is not that of each B", **of(Uneven)),
+    broken(Diagonal, r"values of shape \(N, 1, \*Z\) do not broadcast against the batch", **of(OneByOne)),
+    broken(Diagonal, "it knows only its own draws' density; say so", **of(Forgetful)),
+    broken(Diagonal, "it says that it knows only its own draws' density, and knows", own_draws_only=True),
+]
+
+
 class Fixed(Independent):
     def rsample(self, sample_shape=()):
         with torch.random.fork_rng():
@@ -431,6 +535,7 @@ class Fixed(Independent):
 
 def test_sound_posterior_passes():
     check_posterior(Factory("diagonal", {}, Diagonal))
+    check_posterior(Factory("forgetful", {}, child(Diagonal, own_draws_only=True, **of(Forgetful))))
 
 
 @pytest.mark.parametrize(("cls", "complaint"), POSTERIORS)

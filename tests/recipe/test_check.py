@@ -257,7 +257,7 @@ def refused(check):
 
 # ---- one problem -------------------------------------------------------------------------------------------------
 
-TOP_KEYS = "data, evaluate, model, objective, sampler, seed, served_by, train"
+TOP_KEYS = "data, evaluate, model, objective, published, sampler, seed, served_by, train"
 
 
 @pytest.mark.parametrize(

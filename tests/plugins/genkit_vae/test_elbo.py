@@ -81,3 +81,35 @@ def test_model_without_a_posterior_is_refused_with_what_would_do(model):
     from genkit.model import lacking
 
     assert lacking(Density(SPEC), genkit.build("objective", "elbo", model).requires) == ["LatentVariable"]
+
+
+def test_several_latents_average_the_reconstruction(model):
+    many, x = loss_of(model, k=2000)
+    assert many.terms["kl"].item() == pytest.approx(loss_of(model)[0].terms["kl"].item(), rel=1e-6)
+    bounds = torch.stack([model.log_prob(x).nats.mean() for _ in range(2000)])
+    assert many.terms["negative_elbo"].item() == pytest.approx(
+        -bounds.mean().item(), abs=5 * bounds.std().item() / 2000**0.5
+    )
+
+
+def test_the_divergence_can_be_estimated_by_the_same_latents(model):
+    exact, _ = loss_of(model)
+    few, x = loss_of(model, k=3, closed_form=False)
+    torch.manual_seed(1)
+    torch.bernoulli(torch.full((6, 1, 4, 4), 0.4))
+    q = model.posterior(x)
+    z = q.rsample((3,))
+    assert few.terms["kl"].item() == pytest.approx((q.log_prob(z) - model.prior().log_prob(z)).mean().item(), rel=1e-5)
+    assert few.terms["kl"].item() != exact.terms["kl"].item()
+    many, _ = loss_of(model, k=5000, closed_form=False)
+    assert many.terms["kl"].item() == pytest.approx(exact.terms["kl"].item(), abs=0.05)
+
+
+def test_with_one_latent_the_importance_weighted_bound_is_the_same(model):
+    sampled, x = loss_of(model, closed_form=False)
+    weighted = genkit.build("objective", {"use": "iwae", "k": 1}, model)
+    torch.manual_seed(1)
+    torch.bernoulli(torch.full((6, 1, 4, 4), 0.4))
+    assert weighted.turns(model)[0].loss(Batch(x), progress(0.0)).total.item() == pytest.approx(
+        sampled.total.item(), rel=1e-6
+    )
