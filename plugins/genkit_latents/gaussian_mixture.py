@@ -114,8 +114,11 @@ class GaussianMixture(LatentSampler):
                 warnings.simplefilter("ignore", ConvergenceWarning)  # what was reached by then serves
                 return fit.fit(z.cpu().double().numpy())
         except ValueError as error:
-            reason = str(error).partition(". ")[0]
-            raise GenkitError(f"gaussian_mixture: {reason}; use fewer components, or covariance=diag") from error
+            raise GenkitError(
+                f"gaussian_mixture: {self.components} components of covariance={self.covariance} cannot be fitted to "
+                "these latents, which have next to no spread in some direction; use fewer components, or "
+                "covariance=diag"
+            ) from error
 
 
 @dataclass(frozen=True)
