@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import PositiveInt
@@ -13,9 +13,6 @@ from torch import Tensor
 
 from genkit import Decodes, GenerativeModel, GenkitError, LatentVariable, Objective, Views
 from genkit_latents.latent_sampler import LatentSampler, Output
-
-if TYPE_CHECKING:
-    from sklearn.mixture import GaussianMixture as Fit
 
 Covariance = Literal["full", "tied", "diag", "spherical"]
 
@@ -28,7 +25,7 @@ class GaussianMixture(LatentSampler):
     In the prior's place it closes the gap between the prior and where the latents of examples lie, without training
     anything anew. It changes nothing in the model: likelihoods are still under the model's own prior.
 
-    Fitted is by expectation and maximization, anew before whatever draws samples. A fit that has not settled after
+    Fitted is by expectation and maximization, anew for whatever draws samples. A fit that has not settled after
     ``iterations`` steps serves as it is: each step only made the latents likelier.
 
     Args:
@@ -65,13 +62,16 @@ class GaussianMixture(LatentSampler):
         self.covariance: Covariance = covariance
         self.latents = latents
         self.iterations = iterations
-        self.mixture: Normals | None = None
+        self._seen: tuple[Tensor, int] | None = None
+        self._mixture: Normals | None = None
 
     def fit(self, data: Views) -> None:
-        """Fits the mixture.
+        """Takes the latents of the training data, and a seed; the mixture is fitted when something is drawn.
+
+        Many an evaluator draws nothing, and would wait in vain.
 
         Raises:
-            GenkitError: There are no training data, or fewer than components, or their latents cannot be fitted.
+            GenkitError: There are no training data, or fewer than components, or their latents are not finite.
         """
         z = torch.cat([self._latents(x).flatten(1) for x in self.training_examples(data)])  # (N, D)
         if len(z) < self.components:
@@ -81,19 +81,23 @@ class GaussianMixture(LatentSampler):
             )
         if not torch.isfinite(z).all():
             raise GenkitError("gaussian_mixture: latents of the training data are not finite; the model has diverged")
-        found = self._fitted(z)
-        weights, means, covariances = map(torch.as_tensor, (found.weights_, found.means_, found.covariances_))
-        roots = ROOTS[self.covariance](covariances, self.components, z.shape[1])
-        self.mixture = Normals(weights.to(z), means.to(z), roots.to(z))
+        self._seen, self._mixture = (z, int(torch.randint(2**31, ()))), None
 
-    def draw_latents(self, num_samples: int) -> Tensor:
-        """Draws from the mixture.
+    @property
+    def mixture(self) -> Normals:
+        """The mixture, which depends on nothing but what :meth:`fit` was given.
 
         Raises:
-            GenkitError: It is not fitted yet.
+            GenkitError: Nothing was given yet, or no mixture can be fitted to it.
         """
-        if self.mixture is None:
+        if self._seen is None:
             raise GenkitError("gaussian_mixture is not fitted to any training data; fit comes before sample")
+        if self._mixture is None:
+            self._mixture = self._fitted(*self._seen)
+        return self._mixture
+
+    def draw_latents(self, num_samples: int) -> Tensor:
+        """Draws from the mixture."""
         assert isinstance(self.model, Decodes)
         return self.mixture.sample(num_samples).view(num_samples, *self.model.latent_shape)
 
@@ -102,23 +106,25 @@ class GaussianMixture(LatentSampler):
         q = self.model.posterior(x)
         return q.mean if self.latents == "mean" else q.rsample()
 
-    def _fitted(self, z: Tensor) -> Fit:
+    def _fitted(self, z: Tensor, seed: int) -> Normals:
         from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  (only who fits waits for it)
         from sklearn.mixture import GaussianMixture as Fit  # noqa: PLC0415
 
-        seed = int(torch.randint(2**31, ()))
         kind: Any = self.covariance
         fit = Fit(self.components, covariance_type=kind, max_iter=self.iterations, random_state=seed)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # what was reached by then serves
-                return fit.fit(z.cpu().double().numpy())
+                fit.fit(z.cpu().double().numpy())
         except ValueError as error:
             raise GenkitError(
                 f"gaussian_mixture: {self.components} components of covariance={self.covariance} cannot be fitted to "
                 "these latents, which have next to no spread in some direction; use fewer components, or "
                 "covariance=diag"
             ) from error
+        weights, means, covariances = map(torch.as_tensor, (fit.weights_, fit.means_, fit.covariances_))
+        roots = ROOTS[self.covariance](covariances, self.components, z.shape[1])
+        return Normals(weights.to(z), means.to(z), roots.to(z))
 
 
 @dataclass(frozen=True)

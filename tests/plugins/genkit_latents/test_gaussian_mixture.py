@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import sklearn.mixture
 import torch
 from handmade import Known, Levelled, normal, standard, view
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
@@ -127,6 +128,26 @@ def test_seeds_hold():
     assert not torch.equal(draw(one, 4).x, draw(one, 4, seed=6).x)
 
 
+def test_it_is_fitted_anew_and_only_when_it_is_drawn_from(monkeypatch):
+    asked, fit = [], sklearn.mixture.GaussianMixture.fit
+    monkeypatch.setattr(sklearn.mixture.GaussianMixture, "fit", lambda self, x: asked.append(len(x)) or fit(self, x))
+    sampler = fitted(torch.randn(30, 2), components=1)
+    assert asked == []
+    draw(sampler, 3)
+    draw(sampler, 3)
+    assert asked == [30]
+    sampler.fit({"train": view(torch.randn(20, 2) + 50)})
+    assert draw(sampler, 100).x.mean().item() == pytest.approx(50, abs=1.5)
+    assert asked == [30, 20]
+
+
+def test_a_draw_does_not_depend_on_who_drew_before():
+    x = torch.randn(50, 2)
+    early, late = fitted(x), fitted(x)
+    draw(early, 3)
+    assert torch.equal(draw(early, 3).x, draw(late, 3).x)
+
+
 def test_a_fit_that_does_not_settle_serves_as_it_is():
     """Warnings are errors here."""
     x = drawn_from(WEIGHTS, MEANS, COVARIANCES, 500)
@@ -173,6 +194,11 @@ def unfitted(**options):
     return genkit.build("sampler", {"use": "gaussian_mixture", **options}, model, None)
 
 
+def drawn_after(sampler, train):
+    sampler.fit({"train": train})
+    return sampler.sample(2)
+
+
 def test_it_must_be_fitted_first():
     with pytest.raises(genkit.GenkitError, match="not fitted to any training data; fit comes before sample"):
         unfitted().sample(2)
@@ -201,8 +227,8 @@ def test_latents_that_cannot_be_fitted_are_refused():
     train = view(1e8 * torch.randn(20, 1).expand(20, 2))
     message = "10 components of covariance=full cannot be fitted to these latents, which have next to no spread"
     with pytest.raises(genkit.GenkitError, match=message):
-        unfitted(latents="mean").fit({"train": train})
-    unfitted(latents="mean", covariance="diag").fit({"train": train})
+        drawn_after(unfitted(latents="mean"), train)
+    assert drawn_after(unfitted(latents="mean", covariance="diag"), train).x.shape == (2, 2)
 
 
 def test_a_context_is_refused():
