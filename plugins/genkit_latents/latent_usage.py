@@ -66,7 +66,7 @@ class LatentUsage(LatentEvaluator):
             yield from self._figures([level], level.name, usage)
         apart = [level for level in usage.levels if level.factorizes]
         if apart:
-            yield Picture(draw_usage(apart, self.threshold))
+            yield Picture(draw_usage(apart, self.threshold), split or "")
         if len(apart) < len(usage.levels) and not subject.history:
             yield Note(_undefined(usage), "note")
 

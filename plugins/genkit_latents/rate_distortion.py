@@ -38,8 +38,8 @@ class RateDistortion(LatentEvaluator):
     ``rate`` is what the latents say of an example, ``distortion`` what they leave open, and the principal figure is
     their sum, the negative bound; all three are in nats per example. Models of one bound may differ much in the two: at
     :math:`R = 0` latents say nothing, however good the bound. The picture shows the run's course in the plane of the
-    two, as far back as an evaluator can look, with lines of equal bounds; the untrained model is left out of it once
-    there is a trained one.
+    two, from the second time on that it is measured on a split and as far back as an evaluator can look, with lines of
+    equal bounds; the untrained model is no part of it.
 
     Args:
         k: Latents for each example, from which the distortion is estimated, and the rate where it has no closed form.
@@ -78,7 +78,9 @@ class RateDistortion(LatentEvaluator):
         yield Figure(rate + distortion, unit="nats", tag=tag, better="lower")
         yield Figure(rate, "rate", "nats", tag)
         yield Figure(distortion, "distortion", "nats", tag)
-        yield Picture(draw_course([*course_of(subject.history), (subject.epoch, rate, distortion)]))
+        course = course_of(subject.history, (subject.epoch, rate, distortion))
+        if len(course) > 1:
+            yield Picture(draw_course(course), split or "")
 
 
 def rate_and_distortion(model: LatentVariable, x: Tensor, k: int) -> Tensor:
@@ -89,24 +91,25 @@ def rate_and_distortion(model: LatentVariable, x: Tensor, k: int) -> Tensor:
     return torch.stack([rate, -log_likelihoods(model, x, z).mean(0)])
 
 
-def course_of(history: Sequence[Record]) -> list[Point]:
-    """What was measured before, oldest first."""
+def course_of(history: Sequence[Record], now: Point) -> list[Point]:
+    """What was measured before and now, oldest first; the untrained model is left out."""
     found = {name: {r.step: r for r in history if r.name.endswith(f"/{name}")} for name in ("rate", "distortion")}
     both = found["rate"].keys() & found["distortion"].keys()
     rates, distortions = found["rate"], found["distortion"]
-    return [(rates[step].epoch, rates[step].value, distortions[step].value) for step in sorted(both)]
+    before = [(rates[step].epoch, rates[step].value, distortions[step].value) for step in sorted(both)]
+    return [point for point in [*before, now] if point[0] > 0]
 
 
 def draw_course(course: Sequence[Point]) -> Tensor:
     """Draws a run's course in the plane of rate and distortion.
 
     Args:
-        course: Epochs, rates and distortions in nats, oldest first.
+        course: Epochs, rates and distortions in nats, oldest first, at least one.
 
     Returns:
         Values in [0, 1] with shape :math:`(3, H, W)`.
     """
-    epochs, rates, distortions = zip(*([point for point in course if point[0] > 0] or course), strict=True)
+    epochs, rates, distortions = zip(*course, strict=True)
     drawing = Drawing(figsize=(6.4, 4.8), dpi=100, layout="constrained")
     axes = drawing.subplots()
     across, up = (torch.linspace(*_limits(values), 50) for values in (rates, distortions))
