@@ -22,11 +22,14 @@ from genkit_flow.testing import check_bijection, check_dequantizer
 from genkit_gan.loss import AdversarialLoss
 from genkit_gan.regularizer import CriticInput, CriticLabels, CriticPenalty, CriticWeights, ModelPenalty, Regularizer
 from genkit_gan.testing import check_adversarial_loss, check_regularizer
+from genkit_latents.estimator import Estimate, Estimator, RunningMean
+from genkit_latents.testing import check_estimator
 from genkit_priors.prior import Prior
 from genkit_priors.testing import check_prior
 from genkit_vae.likelihood import Likelihood
 from genkit_vae.posterior import Posterior
 from genkit_vae.testing import check_likelihood, check_posterior
+from genkit_vae.weights import draw
 
 
 def child(base, text="A child of a class that is sound but for this.", **changes):
@@ -834,3 +837,143 @@ def test_sound_extractor_passes():
 @pytest.mark.parametrize(("cls", "complaint"), EXTRACTORS)
 def test_broken_extractor_is_caught(cls, complaint):
     caught(check_feature_extractor, cls, complaint)
+
+
+# ---- estimators --------------------------------------------------------------------------------------------------
+
+LATENTS = 20  # for each example
+
+
+class Weighs(Estimator):
+    """Importance sampling, all at once."""
+
+    label = "importance sampling"
+
+    def __init__(self):
+        pass
+
+    @torch.no_grad()
+    def estimate(self, model, x):
+        return course_of(draw(model, x, LATENTS).log_weights)
+
+
+def course_of(log_weights):
+    mean = RunningMean(log_weights[0])
+    mean.add(log_weights)
+    return mean.course()
+
+
+def altered(**changes):
+    """Every estimate of the course with some of its parts made of the sound ones."""
+
+    def estimate(self, model, x):
+        course = Weighs.estimate(self, model, x)
+        return [Estimate(**{**vars(each), **{name: make(each) for name, make in changes.items()}}) for each in course]
+
+    return estimate
+
+
+def weighing(log_weights):
+    """Some of what makes a weight, in place of all of it."""
+
+    @torch.no_grad()
+    def estimate(self, model, x):
+        return course_of(log_weights(draw(model, x, LATENTS)))
+
+    return estimate
+
+
+def before(act):
+    """Something that is done to the model first."""
+
+    def estimate(self, model, x):
+        act(model)
+        return Weighs.estimate(self, model, x)
+
+    return estimate
+
+
+def learns(model):
+    with torch.enable_grad():
+        sum(parameter.square().sum() for parameter in model.parameters()).backward()
+
+
+def alone(self, model, x):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Weighs.estimate(self, model, x)
+
+
+def seeds(self, model, x):
+    torch.manual_seed(5)
+    return Weighs.estimate(self, model, x)
+
+
+ESTIMATORS = [
+    broken(Weighs, "its label, part of each figure's tag, is empty", label=""),
+    broken(
+        Weighs,
+        r"estimates are of \[20\] draws; of the first 1, 10, 100",
+        estimate=lambda self, model, x: Weighs.estimate(self, model, x)[-1:],
+    ),
+    broken(Weighs, r"estimates are of \[2, 11, 21\] draws", estimate=altered(draws=lambda each: each.draws + 1)),
+    broken(Weighs, r"estimates are of \[\] draws", estimate=lambda self, model, x: []),
+    broken(Weighs, r"nats have shape \(\), not \(3,\)", estimate=altered(nats=lambda each: each.nats.mean())),
+    broken(Weighs, "nats are not finite", estimate=altered(nats=lambda each: each.nats / 0)),
+    broken(Weighs, "errors are .*; nan of one draw", estimate=altered(errors=lambda each: 0 * each.effective)),
+    broken(
+        Weighs, "effective samples; from 1 to the draws", estimate=altered(effective=lambda each: each.errors + 1e3)
+    ),
+    broken(Weighs, "nats carry gradients", estimate=altered(nats=lambda each: each.nats.requires_grad_())),
+    broken(Weighs, "another seed gives the same estimates", estimate=alone),
+    broken(Weighs, "seeds torch's global generator", estimate=seeds),
+    broken(
+        Weighs,
+        "the model was changed",
+        estimate=before(lambda model: next(model.parameters()).data.add_(1.0)),
+    ),
+    broken(Weighs, "a gradient was changed", estimate=before(learns)),
+    broken(Weighs, "was taken away", estimate=before(lambda model: model.zero_grad())),
+    broken(Weighs, "no longer asks for gradients", estimate=before(lambda model: model.requires_grad_(False))),
+    broken(Weighs, "leaves the model in training mode", estimate=before(lambda model: model.train())),
+    broken(
+        Weighs,
+        "caller's tensor was changed",
+        estimate=lambda self, model, x: Weighs.estimate(self, model, x.mul_(0.5)),
+    ),
+    broken(
+        Weighs,
+        "depend on whether gradients are recorded",
+        estimate=lambda self, model, x: course_of(
+            draw(model, x, LATENTS).log_weights.detach() + torch.is_grad_enabled()
+        ),
+    ),
+    broken(
+        Weighs,
+        "10 draws: the estimates are 10.* times the likelihood",
+        estimate=altered(nats=lambda each: each.nats + torch.tensor(each.draws).log()),
+    ),
+    broken(
+        Weighs,
+        "times the likelihood in the mean of 1000 examples, not 1",
+        estimate=weighing(lambda d: d.log_likelihood - d.log_posterior),
+    ),
+    broken(Weighs, "times the likelihood", estimate=weighing(lambda d: d.log_likelihood)),
+    broken(Weighs, "times the likelihood|errors that are told", estimate=weighing(lambda d: d.log_weights.roll(1, 1))),
+    broken(
+        Weighs,
+        "errors that are told come to",
+        estimate=altered(errors=lambda each: each.errors * each.draws**0.5),
+    ),
+    broken(Weighs, "errors that are told come to", estimate=altered(errors=lambda each: 0.3 * each.errors)),
+    broken(Weighs, "float64 in, torch.float32 out", estimate=altered(nats=lambda each: each.nats.float())),
+]
+
+
+def test_sound_estimator_passes():
+    check_estimator(Factory("weighs", {}, Weighs))
+
+
+@pytest.mark.parametrize(("cls", "complaint"), ESTIMATORS)
+def test_broken_estimator_is_caught(cls, complaint):
+    caught(check_estimator, cls, complaint)
