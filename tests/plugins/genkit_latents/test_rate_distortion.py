@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from handmade import Known, judge, normal, standard, values
+from handmade import Known, Opaque, judge, normal, standard, values
 
 import genkit
 from genkit import Record
@@ -13,16 +13,17 @@ from genkit_latents.rate_distortion import course_of, draw_course
 SPREAD, NOISE = 0.6, 1.3
 
 
-def test_both_terms_are_those_of_a_linear_gaussian_model():
+@pytest.mark.parametrize("hide", [lambda q: q, Opaque], ids=["in closed form", "estimated"])
+def test_both_terms_are_those_of_a_linear_gaussian_model(hide):
     x = torch.randn(100, 2) + 0.5
-    model = Known(lambda x: normal(0.5 * x, SPREAD), standard(2), NOISE)
+    model = Known(lambda x: hide(normal(0.5 * x, SPREAD)), standard(2), NOISE)
     square = x.square().sum(1).mean().item()
     rate = 0.5 * (square / 4 + 2 * SPREAD**2 - 2) - 2 * math.log(SPREAD)
     distortion = math.log(2 * math.pi * NOISE**2) + (square / 4 + 2 * SPREAD**2) / (2 * NOISE**2)
     figures, notes, pictures = judge("rate_distortion", model, x, k=400)
     assert values(figures) == {
-        "": pytest.approx(rate + distortion, abs=0.02),
-        "rate": pytest.approx(rate, rel=1e-5),
+        "": pytest.approx(rate + distortion, abs=0.03),
+        "rate": pytest.approx(rate, abs=0.02 if hide is Opaque else 1e-5),
         "distortion": pytest.approx(distortion, abs=0.02),
     }
     assert {figure.unit for figure in figures.values()} == {"nats"}
