@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Annotated
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
@@ -28,7 +30,7 @@ from genkit import (
 )
 from genkit.model import Measure
 from genkit_latents.courses import draw_courses
-from genkit_latents.estimator import Estimate, Estimator, joined
+from genkit_latents.estimator import Estimate, Estimator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 EXAMPLES = 20  # at a time: a chunk of latents then holds many of each
@@ -122,11 +124,15 @@ class LogLikelihood(Evaluator):
         return (part for batch in chosen for part in batch.x.split(EXAMPLES))
 
     def _course(self, estimator: Estimator, subject: Subject, split: SplitName | None) -> list[Estimate]:
-        """The estimates of all examples together, with more and more draws."""
+        """The estimates of all examples together, with more and more draws.
+
+        They are kept as numbers: of tensors that stay while chunks of latents come and go, the allocator makes holes
+        that no chunk fits in any more, and memory would grow with the examples.
+        """
         model = subject.model
         assert isinstance(model, LatentVariable)
-        parts = [estimator.estimate(model, x) for x in self._examples(subject, split)]
-        return [on_host(joined(same)) for same in zip(*parts, strict=True)]
+        parts = [[Numbers(one) for one in estimator.estimate(model, x)] for x in self._examples(subject, split)]
+        return [together(same) for same in zip(*parts, strict=True)]
 
     def _measure(self, subject: Subject, split: SplitName | None) -> Measure:
         model = subject.model
@@ -134,10 +140,23 @@ class LogLikelihood(Evaluator):
         return model.log_prob(first_batch(subject.view(split), 1).x).measure
 
 
-def on_host(estimate: Estimate) -> Estimate:
-    """An estimate in double precision; in this order, since not every device has that."""
-    nats, errors, effective = (values.cpu().double() for values in (estimate.nats, estimate.errors, estimate.effective))
-    return Estimate(estimate.draws, nats, errors, effective)
+class Numbers:
+    """An estimate's values as numbers.
+
+    Args:
+        estimate: The estimate.
+    """
+
+    def __init__(self, estimate: Estimate) -> None:
+        self.draws = estimate.draws
+        self.columns = [values.tolist() for values in (estimate.nats, estimate.errors, estimate.effective)]
+
+
+def together(parts: Sequence[Numbers]) -> Estimate:
+    """The estimates of several batches as one, in double precision on the host."""
+    columns = zip(*(part.columns for part in parts), strict=True)
+    nats, errors, effective = (torch.tensor(list(chain(*column)), dtype=torch.float64) for column in columns)
+    return Estimate(parts[0].draws, nats, errors, effective)
 
 
 def figures(estimate: Estimate, name: str, tag: str, num_dims: int) -> Iterator[Figure]:
