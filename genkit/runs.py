@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
@@ -36,6 +36,7 @@ from genkit.engine.judge import Judge
 from genkit.engine.loop import CHANGED, Trainer
 from genkit.engine.seeds import derive_seed, isolated, preserved
 from genkit.engine.stop import StopRequest
+from genkit.engine.stopwatch import Stopwatch
 from genkit.engine.world import World, joined
 from genkit.errors import CheckpointError, GenkitError, Problem, RecipeError, UsageError, closest
 from genkit.events import EvaluationEnd, Record, RunEnd, read_records
@@ -159,7 +160,7 @@ def _continue(folder: RunFolder, recipe: Recipe, world: World, allow_changes: bo
         with StopRequest() as stop:
             if world.leader:
                 _note_resumption(folder, trainer, {key: new for key, (_, new) in changes.items()})
-            return _train(trainer, stop)
+            return _train(trainer, stop, resumed=True)
 
 
 def _settle_recipe(folder: RunFolder) -> None:
@@ -222,16 +223,20 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def _train(trainer: Trainer, stop: StopRequest) -> RunEnd:
-    manager = installed().manager
-    observers = observers_of(manager, trainer) if trainer.world.leader else []
-    try:
-        end = trainer.run(stop)
-    finally:
-        for observer in observers:
-            manager.unregister(observer)
-    if end.status == "finished" and trainer.world.leader:
-        trainer.folder.write_result(end)
+def _train(trainer: Trainer, stop: StopRequest, *, resumed: bool = False) -> RunEnd:
+    if not trainer.world.leader:
+        return trainer.run(stop)
+    with closing(Stopwatch(trainer.folder.time, resumed=resumed)) as stopwatch:
+        manager = installed().manager
+        observers = [stopwatch, *observers_of(manager, trainer)]
+        manager.register(stopwatch)
+        try:
+            end = trainer.run(stop)
+        finally:
+            for observer in observers:
+                manager.unregister(observer)
+    if end.status == "finished":
+        trainer.folder.write_result(end, stopwatch.state())
     return end
 
 

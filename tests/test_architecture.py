@@ -22,7 +22,7 @@ LAYERS = (
     {"conformance", "hookspecs", "plugin", "registry"},
     {"recipe"},
     {"engine"},
-    {"runs", "bench", "sweep", "scaffold"},
+    {"runs", "bench", "sweep", "scaffold", "report"},
     {"testing"},
     {"cli"},
     {"__main__"},

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import generate
 import markup
 import pytest
+import reproductions
 import typer
 import yaml
 
@@ -131,6 +133,22 @@ def test_docstrings_become_markdown():
     shown = markup.to_markdown(text, lambda name: "(there)" if name == "genkit.Backbone" else None)
     assert shown.split("\n\n")[1].strip() == "$$\nz = x, y = x\n$$"
     assert shown.endswith("See [`Backbone`](there) and `x`.")
+
+
+# ---- reproductions -----------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_reproductions_is_what_the_records_say_now():
+    assert reproductions.PAGE.read_text(encoding="utf-8") == reproductions.page(), f"run {reproductions.COMMAND}"
+
+
+def test_the_records_of_runs_are_their_files_and_name_no_machine():
+    for record in reproductions.RECORDS.glob("*"):
+        assert sorted(path.name for path in record.iterdir()) == ["environment.json", "recipe.yaml", "result.json"]
+        environment = json.loads((record / "environment.json").read_text(encoding="utf-8"))
+        for values in (environment, json.loads((record / "result.json").read_text(encoding="utf-8"))):
+            assert reproductions.without_places(values) == values
+        assert not set(environment) & set(reproductions.OF_THE_MACHINE)
 
 
 # ---- the site ----------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from genkit.engine import Trainer
 from genkit.engine import folder as folder_module
 from genkit.engine.checkpoint import read_checkpoint, read_facts
 from genkit.engine.folder import RunFolder
+from genkit.engine.stopwatch import Stopwatch
 from genkit.events import read_records
 from genkit.registry import Plugin, Registrar
 from genkit.runs import resume
@@ -589,6 +590,100 @@ def test_a_death_after_going_back_loses_no_figure(runs, tmp_path):
         runs.resume("back", checkpoint="epoch-0002", hook=Hook("step", die, step=7))
     runs.resume("back")
     assert lines(tmp_path / "back", "cost") == lines(whole, "cost")
+
+
+# ---- the time that it took ---------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that stands still unless it is told that something took time."""
+
+    now = 100.0
+
+    def perf_counter(self):
+        return self.now
+
+    def spend(self, seconds, then):
+        """What a hook does that takes so many seconds."""
+
+        def act():
+            self.now += seconds
+            then()
+
+        return act
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of all runs."""
+    own = Clock()
+    monkeypatch.setattr("genkit.engine.stopwatch.time", own)
+    return own
+
+
+def stop():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def time_of(folder):
+    return json.loads((folder / "result.json").read_text())["time"]
+
+
+def pause():
+    pass
+
+
+def test_the_time_of_all_sessions_is_that_of_the_run(runs, tmp_path, clock):
+    runs.run("run", hook=Hook("step", clock.spend(10, stop), step=4))
+    runs.resume("run", hook=Hook("step", clock.spend(5, stop), step=6))
+    with pytest.raises(KeyboardInterrupt):
+        runs.resume("run", hook=Hook("start", clock.spend(1, die)))  # who dies of an error is not killed
+    runs.resume("run", hook=Hook("step", clock.spend(2, pause), step=8))
+    assert time_of(tmp_path / "run") == {"seconds": 18.0, "at_least": False}
+
+
+def test_the_time_of_a_run_that_was_killed_is_known_to_its_last_checkpoint(
+    runs, registry, tmp_path, clock, monkeypatch
+):
+    dies = Hook("step", clock.spend(5, die), step=8)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patch.setattr(Stopwatch, "close", lambda self: None)
+        registry.manager.register(dies)
+        runs.run("run", hook=Hook("step", clock.spend(10, pause), step=4))
+    registry.manager.unregister(dies)
+    assert json.loads((tmp_path / "run" / "time.json").read_text()) == {
+        "seconds": 10.0,
+        "at_least": False,
+        "running": True,
+    }
+    runs.resume("run", hook=Hook("step", clock.spend(2, pause), step=8))
+    assert time_of(tmp_path / "run") == {"seconds": 12.0, "at_least": True}
+
+
+def test_a_run_that_was_killed_once_does_not_forget_it(runs, tmp_path, clock, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patch.setattr(Stopwatch, "close", lambda self: None)
+        runs.run("run", hook=Hook("start", clock.spend(5, die)))
+    runs.resume("run", hook=Hook("step", clock.spend(10, stop), step=4))
+    runs.resume("run")
+    assert time_of(tmp_path / "run") == {"seconds": 10.0, "at_least": True}
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"seconds": 1'])
+def test_the_time_of_what_an_older_genkit_began_is_not_known_whole(runs, tmp_path, clock, text):
+    runs.run("run", hook=Hook("step", clock.spend(10, stop), step=4))
+    file = tmp_path / "run" / "time.json"
+    file.unlink() if text is None else file.write_text(text)
+    runs.resume("run", hook=Hook("step", clock.spend(2, pause), step=8))
+    assert time_of(tmp_path / "run") == {"seconds": 2.0, "at_least": True}
+
+
+def test_a_run_that_goes_on_after_its_end_takes_the_time_of_both(runs, tmp_path, clock):
+    runs.run("run", hook=Hook("step", clock.spend(10, pause), step=4))
+    assert time_of(tmp_path / "run") == {"seconds": 10.0, "at_least": False}
+    changed = "train.epochs=5"
+    runs.resume("run", changed, allow_changes=True, hook=Hook("step", clock.spend(3, pause), step=12))
+    assert time_of(tmp_path / "run") == {"seconds": 13.0, "at_least": False}
 
 
 # ---- the command -------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from genkit.cli import (  # noqa: F401  (they register themselves)
     commands_bench,
     commands_recipes,
     commands_registry,
+    commands_report,
     commands_runs,
     commands_scaffold,
     commands_sweeps,

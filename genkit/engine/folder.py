@@ -56,6 +56,7 @@ class RunFolder:
         self.last = self.checkpoints / "last"
         self.best = self.checkpoints / "best"
         self.evaluations = path / "evaluations"
+        self.time = path / "time.json"
         self.result = path / "result.json"
 
     def epoch(self, epoch: int) -> Path:
@@ -141,13 +142,18 @@ class RunFolder:
         replace_text(self.environment, json.dumps(began, indent=2) + "\n")
         return [f"{key} was {old}, is {new}" for key, (old, new) in different.items()]
 
-    def write_result(self, end: RunEnd) -> None:
+    def write_result(self, end: RunEnd, time: Mapping[str, Any]) -> None:
         """Notes that the run is finished, and its final figures.
+
+        Args:
+            end: How it ended; its seconds are those of the last session.
+            time: Seconds of all sessions, and whether there were more that nobody knows of.
 
         Raises:
             UsageError: It cannot be written.
         """
-        result = {"status": end.status, "seconds": end.seconds, "figures": [asdict(record) for record in end.records]}
+        figures = [asdict(record) for record in end.records]
+        result = {"status": end.status, "seconds": end.seconds, "time": dict(time), "figures": figures}
         replace_text(self.result, json.dumps(result, indent=2) + "\n")
 
     def read_result(self) -> RunEnd | None:
@@ -186,6 +192,15 @@ def replace_text(path: Path, text: str) -> None:
         new.replace(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error}") from error
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A file's mapping; an empty one where it is missing, cut off or none."""
+    with contextlib.suppress(OSError, ValueError):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict):
+            return values
+    return {}
 
 
 def disk_usage(folder: Path) -> int:

@@ -17,11 +17,11 @@ from genkit.errors import MissingPlugin, PluginError, Problem, RecipeError, Usag
 from genkit.model import lacking
 from genkit.plugin import same_distribution
 from genkit.recipe import published
-from genkit.recipe.recipe import Recipe
+from genkit.recipe.recipe import Published, Recipe
 from genkit.recipe.schema import Option, options_of, registered_options, written_default
 from genkit.recipe.served import Server, recorded, served_by
 from genkit.recipe.source import KeyPath, Source, dotted, from_values, read, walk
-from genkit.registry import Registration, Registry, installed
+from genkit.registry import Registration, Registry, installed, load_registry
 
 Found = tuple[KeyPath, str]
 S = TypeVar("S", bound=Section)
@@ -72,6 +72,26 @@ def resolve(kind: str, node: Any, registry: Registry) -> Factory[Any]:
     except PydanticCustomError as error:
         found: list[Found] = (error.context or {})["found"]
         raise RecipeError(Problem(dotted(path), message) for path, message in found) from error
+
+
+def check_published(source: Source) -> Published | None:
+    """Checks what a resolved recipe says of a published figure, and nothing else: its plugins may be gone.
+
+    Raises:
+        RecipeError: With everything that is wrong there.
+    """
+    raw = source.values.get("published")
+    if raw is None:
+        return None
+    try:
+        told = _Checker(load_registry([])).section(Published, raw)
+        found = [*published.problems(told, source.values)]
+    except PydanticCustomError as error:
+        told, nested = None, (error.context or {})["found"]
+        found = [(("published", *path), message) for path, message in nested]
+    if found:
+        raise RecipeError(Problem(dotted(path), message, source.place(path)) for path, message in found)
+    return told
 
 
 class _Checker:

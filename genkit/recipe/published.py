@@ -21,7 +21,7 @@ def problems(published: Published, plain: Mapping[str, Any]) -> Iterator[tuple[K
         published: The section.
         plain: The resolved recipe that it stands in, as plain values.
     """
-    entry, entries = published.figure.partition("/")[0], plain["evaluate"]
+    entry, entries = published.figure.partition("/")[0], plain.get("evaluate", {})
     if entry not in entries:
         yield ("published", "figure"), f"no evaluator goes by {entry!r}{closest(entry, entries)}; {AWAY}"
     known = said(plain)

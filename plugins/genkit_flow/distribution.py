@@ -58,7 +58,7 @@ class FlowDistribution(Distribution):
             return self._through(z, inverse=True)[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density in nats, with shape ``sample_shape + batch_shape``.
+        """The log-density in nats, with shape ``sample_shape + batch_shape``; values broadcast against the latter.
 
         Raises:
             NotImplementedError: The bijections go only from latents to data, and this is not the last draw.
@@ -70,11 +70,16 @@ class FlowDistribution(Distribution):
         return self.base.log_prob(z) + log_det
 
     def _through(self, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        """Through the chain with all dimensions before the event's as one."""
+        """Through the chain with all dimensions before the event's as one.
+
+        Without a context a value goes through once, whatever the batch shape: the base broadcasts what comes out.
+        """
         event = self.base.event_shape if inverse else self.event_shape
         outer = x.shape[: x.dim() - len(event)]
         context = self.context
         if context is not None:
+            outer = torch.broadcast_shapes(outer, self.batch_shape)
+            x = x.expand(*outer, *event)
             context = context.expand(*outer, *context.shape[len(self.batch_shape) :])
             context = context.reshape(math.prod(outer), *context.shape[len(outer) :])
         way = self.chain.inverse if inverse else self.chain

@@ -27,7 +27,7 @@ from genkit import (
 from genkit_flow.bijections.multiscale import Bijections
 from genkit_flow.chain import Chain
 from genkit_flow.dequantizer import Dequantizer, straight_through
-from genkit_priors.prior import Prior
+from genkit_priors.prior import Prior, without_posterior
 
 NEEDS_FORWARD = (HasLogProb, Encodes)
 NEEDS_INVERSE = (Decodes, SamplesDifferentiably, SamplesWithLogProb)
@@ -96,7 +96,7 @@ class Flow(GenerativeModel, Encodes, Decodes, HasLogProb, SamplesWithLogProb, In
     ) -> None:
         super().__init__(spec)
         self.chain = Chain(bijections, spec.shape)
-        self.base = base(self.chain.out_shape)
+        self.base = without_posterior(base, self.chain.out_shape, "a flow")
         self.dequantizer = self._dequantizer(dequantizer, spec)
 
     @staticmethod

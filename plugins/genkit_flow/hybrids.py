@@ -10,7 +10,7 @@ from genkit import Factory, Shape, use
 from genkit_flow.bijections.multiscale import Bijections
 from genkit_flow.chain import Chain
 from genkit_flow.distribution import FlowDistribution
-from genkit_priors.prior import Prior
+from genkit_priors.prior import Prior, without_posterior
 from genkit_vae.posterior import Posterior
 
 
@@ -39,7 +39,7 @@ class FlowPrior(Prior):
         self.chain = Chain(bijections, latent_shape)
         if self.chain.one_way is not None:
             raise ValueError(f"a prior needs both ways, but {self.chain.why_one_way()}")
-        self.base = base(self.chain.out_shape)
+        self.base = without_posterior(base, self.chain.out_shape, "what lies behind a flow")
 
     def distribution(self, context: Tensor | None = None) -> Distribution:
         """The base seen through the bijections."""
@@ -91,6 +91,11 @@ class FlowPosterior(Posterior):
     def parameter_shape(self) -> Shape:
         """A mean and a log standard deviation for each latent dimension, and the context."""
         return (2 * self.size + self.context_dim,)
+
+    @property
+    def own_draws_only(self) -> bool:
+        """Where a bijection does not go back."""
+        return self.chain.one_way is not None
 
     def distribution(self, parameters: Tensor, context: Tensor | None = None) -> Distribution:
         """The flow of each example."""

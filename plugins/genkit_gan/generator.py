@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from genkit import Backbone, DataSpec, Decodes, Factory, GenerativeModel, SamplesDifferentiably, Shape, use
-from genkit_priors.prior import Prior
+from genkit_priors.prior import Prior, without_posterior
 
 GENERATOR = use("mlp", hidden_dims=[128, 256, 512], activation="leaky_relu")
 
@@ -50,7 +50,7 @@ class Generator(GenerativeModel, Decodes, SamplesDifferentiably):
     ) -> None:
         super().__init__(spec)
         self._latent_shape = (latent_dim,)
-        self.prior = prior(self._latent_shape)
+        self.prior = without_posterior(prior, self._latent_shape, "a generator")
         self.network = network(self._latent_shape, spec.shape)
 
     def start(self, x: Tensor) -> None:

@@ -20,8 +20,10 @@ class Estimate:
     Attributes:
         draws: How many draws for each example.
         nats: The estimates of :math:`\log p(x)`, with shape :math:`(B,)`.
-        errors: Their standard errors, of the draws alone, in nats with the same shape; not a number for one draw.
-        effective: How many equally weighted draws those behind each estimate are worth, with the same shape.
+        errors: Their standard errors, of the draws alone, in nats with the same shape; not a number for one draw,
+            infinite where no draw has any weight.
+        effective: How many equally weighted draws those behind each estimate are worth, with the same shape; none where
+            no draw has any weight.
     """
 
     draws: int
@@ -36,9 +38,11 @@ class Estimator(Component, kind="estimator", check="genkit_latents.testing:check
     Implementing an estimator:
 
     1. ``def __init__(self, *, k: ..., ...)``: every choice keyword-only.
-    2. Average weights over draws in :meth:`estimate`, in memory that does not grow with them: :class:`RunningMean`
-       adds them up as they come, and gives what is to be returned.
+    2. Where it averages weights over draws, inherit :class:`~genkit_latents.averaging.Averaging`, which cares for
+       memory and errors. What does not, implements :meth:`estimate`.
     3. Say in :attr:`label` what the draws are: it becomes part of each figure's tag.
+    4. Name in :attr:`requires` what a model must have beside the three; who uses an estimator asks for those.
+    5. Draw from torch's global generator, and leave the model, its gradients and its modes as they are.
     """
 
     @property
@@ -55,8 +59,16 @@ class Estimator(Component, kind="estimator", check="genkit_latents.testing:check
             x: Examples with shape :math:`(B, *S)`.
 
         Returns:
-            The estimates from the first 1, 10, 100, ... draws alone, and at last from all of them.
+            The estimates from the first 1, 10, 100, ... draws alone, and at last from all of them, without gradients.
         """
+
+
+def joined(parts: Sequence[Estimate]) -> Estimate:
+    """The estimates of several batches, from as many draws each, as those of one."""
+    nats, errors, effective = (
+        torch.cat([getattr(part, key) for part in parts]) for key in ("nats", "errors", "effective")
+    )
+    return Estimate(parts[0].draws, nats, errors, effective)
 
 
 class RunningMean:
@@ -65,6 +77,9 @@ class RunningMean:
     The error is that of the mean, carried through the logarithm:
 
     .. math:: \mathrm{se}(\log \hat p) \approx \mathrm{se}(\hat p) / \hat p = \sqrt{(k / \mathrm{ESS} - 1) / (k - 1)}
+
+    Weights are added up relative to the largest so far. Logarithms of sums would not do: at thousands of nats float32
+    has three digits behind the point, and the thousandth weight, which adds a thousandth, would be lost.
 
     Args:
         like: A tensor with shape :math:`(B,)`, whose device and type the sums have.
@@ -79,8 +94,8 @@ class RunningMean:
 
     def __init__(self, like: Tensor) -> None:
         self._draws = 0
-        self._log_sum = torch.full_like(like, -torch.inf)
-        self._log_sum_of_squares = torch.full_like(like, -torch.inf)
+        self._largest = torch.full_like(like, -torch.inf)  # logarithm of the largest weight
+        self._sum, self._sum_of_squares = torch.zeros_like(like), torch.zeros_like(like)  # relative to it
         self._course: list[Estimate] = []
 
     def add(self, log_weights: Tensor) -> None:
@@ -98,12 +113,17 @@ class RunningMean:
         return self._course if complete else [*self._course, self._estimate()]
 
     def _add(self, log_weights: Tensor) -> None:
+        largest = torch.maximum(self._largest, log_weights.amax(0))
+        unit = largest.clamp(min=torch.finfo(largest.dtype).min)  # a number even where no draw has any weight
+        weights, shrunk = (log_weights - unit).exp(), (self._largest - unit).exp()
         self._draws += len(log_weights)
-        self._log_sum = torch.logaddexp(self._log_sum, log_weights.logsumexp(0))
-        self._log_sum_of_squares = torch.logaddexp(self._log_sum_of_squares, (2 * log_weights).logsumexp(0))
+        self._largest = largest
+        self._sum = self._sum * shrunk + weights.sum(0)
+        self._sum_of_squares = self._sum_of_squares * shrunk.square() + weights.square().sum(0)
 
     def _estimate(self) -> Estimate:
         draws = self._draws
-        effective = (2 * self._log_sum - self._log_sum_of_squares).exp().clamp(1, draws)
+        effective = (self._sum.square() / self._sum_of_squares).clamp(1, draws)
+        effective = effective.where(self._largest != -torch.inf, 0)
         spread = torch.full_like(effective, math.nan) if draws == 1 else (draws / effective - 1) / (draws - 1)
-        return Estimate(draws, self._log_sum - math.log(draws), spread.sqrt(), effective)
+        return Estimate(draws, self._largest + (self._sum / draws).log(), spread.sqrt(), effective)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import PositiveInt
 from torch import Tensor
 
 from genkit import LatentVariable
-from genkit_latents.estimator import Estimate, Estimator, RunningMean
+from genkit_latents.averaging import Averaging, Weigher
 from genkit_vae.weights import draw_from
 
 
-class Importance(Estimator):
+class Importance(Averaging):
     r"""Importance sampling from the posterior, the estimator of published likelihoods.
 
     .. math:: \log p(x) \approx \log \frac{1}{k} \sum_{i=1}^k \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)},
@@ -31,29 +29,17 @@ class Importance(Estimator):
         Wu et al.: On the Quantitative Analysis of Decoder-Based Generative Models, ICLR 2017, arXiv 1611.04273.
     """
 
+    examples = ({"k": 20}, {"k": 7, "chunk": 100})
+
     def __init__(self, *, k: PositiveInt = 5000, chunk: PositiveInt = 2000) -> None:
-        self.k = k
-        self.chunk = chunk
+        super().__init__(k, chunk)
 
     @property
     def label(self) -> str:
         """What the draws are."""
         return "importance sampling from the posterior"
 
-    def estimate(self, model: LatentVariable, x: Tensor) -> Sequence[Estimate]:
-        """Draws and weighs, so many latents at a time that a chunk is full."""
-        q, p, mean = model.posterior(x), model.prior(), RunningMean(x.flatten(1)[:, 0])
-        for count in shares(self.k, self.chunk // len(x)):
-            mean.add(draw_from(q, p, model, x, count).log_weights)
-        return mean.course()
-
-
-def shares(total: int, most: int) -> list[int]:
-    """A number in parts of at most so many, at least one at a time.
-
-    Example:
-        >>> shares(7, 3), shares(2, 0)
-        ([3, 3, 1], [1, 1])
-    """
-    size = max(most, 1)
-    return [min(size, total - start) for start in range(0, total, size)]
+    def weigher(self, model: LatentVariable, x: Tensor) -> Weigher:
+        """Draws from the posterior; a weight is how much likelier a latent is with the example than it says."""
+        q, p = model.posterior(x), model.prior()
+        return lambda count: draw_from(q, p, model, x, count).log_weights

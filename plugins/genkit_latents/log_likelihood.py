@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
@@ -28,11 +28,13 @@ from genkit import (
 )
 from genkit.model import Measure
 from genkit_latents.courses import draw_courses
-from genkit_latents.estimator import Estimate, Estimator
+from genkit_latents.estimator import Estimate, Estimator, joined
 
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 EXAMPLES = 20  # at a time: a chunk of latents then holds many of each
 HARDLY_ONE = 1.5  # effective samples
 MOST = 0.5  # of the examples
+OWN = ("bits_per_dim", "standard_error", "draws_error", "effective_samples")
 
 
 class LogLikelihood(Evaluator):
@@ -43,11 +45,11 @@ class LogLikelihood(Evaluator):
     :math:`\sqrt N`, which is how far another split of the same size would lie; ``draws_error``, the part of it that is
     due to the estimator's draws alone; and ``effective_samples``, the mean over the examples of how many equally
     weighted draws those of an example are worth. Where most examples have hardly one, the figure is a bound and no
-    more, and a note says so.
+    more, and a note says so. Where no draw of an example has any weight, the figure is infinite, and a note says that.
 
     Other estimators may stand beside the first, each with the same figures under its name. The picture ``course``
     shows what each of them would have said with its first 1, 10, 100, ... draws: how far it is off (by the place of the
-    line) and how much it varies (by the band, two standard deviations of a single example's estimate on either side).
+    line) and how much it varies (by the bars, two standard errors of a single example's estimate on either side).
 
     Args:
         estimator: How :math:`\log p(x)` is estimated.
@@ -63,7 +65,15 @@ class LogLikelihood(Evaluator):
     requires = (LatentVariable, HasLogProb)
     examples = (
         {"estimator": {"use": "importance", "k": 10}, "compare": {"fewer": {"use": "importance", "k": 2}}},
-        {"estimator": {"use": "importance", "k": 2}, "examples": 3, "splits": ["validation"]},
+        {
+            "estimator": {"use": "importance", "k": 2},
+            "compare": {
+                "from_the_prior": {"use": "monte_carlo", "k": 2},
+                "in_steps": {"use": "annealed", "k": 2, "temperatures": 3, "leapfrog": 1},
+            },
+            "examples": 3,
+            "splits": ["validation"],
+        },
     )
 
     def __init__(
@@ -72,11 +82,15 @@ class LogLikelihood(Evaluator):
         /,
         *,
         estimator: Factory[Estimator] = use("importance"),
-        compare: Mapping[str, Factory[Estimator]] | None = None,
+        compare: Mapping[Name, Factory[Estimator]] | None = None,
         examples: PositiveInt | None = None,
         splits: Annotated[Sequence[SplitName], Field(min_length=1)] = ("test",),
     ) -> None:
         others = {name: factory() for name, factory in (compare or {}).items()}
+        if taken := sorted({estimator.name, *OWN} & others.keys()):
+            raise ValueError(
+                f"compare: the name {taken[0]!r} is taken by the figures of {estimator.name!r}; use another"
+            )
         self.estimators = {"": estimator(), **others}
         self.names = {"": estimator.name, **{name: name for name in others}}
         self.num_examples = examples
@@ -96,12 +110,7 @@ class LogLikelihood(Evaluator):
             last = course[-1]
             tag = LogProb(last.nats, "estimate", measure, last.draws, estimator.label).tag(subject.spec)
             yield from figures(last, name, tag, subject.spec.num_dims)
-            poor = (last.effective < HARDLY_ONE).double().mean().item()
-            if poor > MOST and last.draws > 1:
-                yield Note(
-                    f"{self.names[name]}: of {last.draws} draws one has nearly all the weight for {poor:.0%} of the "
-                    "examples: the figure is a bound on the likelihood, and the likelihood may be far above it"
-                )
+            yield from notes(last, self.names[name])
         yield Picture(draw_courses(courses), "course")
 
     def _examples(self, subject: Subject, split: SplitName | None) -> Iterator[Tensor]:
@@ -117,7 +126,7 @@ class LogLikelihood(Evaluator):
         model = subject.model
         assert isinstance(model, LatentVariable)
         parts = [estimator.estimate(model, x) for x in self._examples(subject, split)]
-        return [joined(same) for same in zip(*parts, strict=True)]
+        return [on_host(joined(same)) for same in zip(*parts, strict=True)]
 
     def _measure(self, subject: Subject, split: SplitName | None) -> Measure:
         model = subject.model
@@ -125,12 +134,10 @@ class LogLikelihood(Evaluator):
         return model.log_prob(first_batch(subject.view(split), 1).x).measure
 
 
-def joined(parts: Sequence[Estimate]) -> Estimate:
-    """The estimates of several batches as one, in double precision on the host."""
-    together = [
-        torch.cat([getattr(part, key) for part in parts]).cpu().double() for key in ("nats", "errors", "effective")
-    ]
-    return Estimate(parts[0].draws, *together)
+def on_host(estimate: Estimate) -> Estimate:
+    """An estimate in double precision; in this order, since not every device has that."""
+    nats, errors, effective = (values.cpu().double() for values in (estimate.nats, estimate.errors, estimate.effective))
+    return Estimate(estimate.draws, nats, errors, effective)
 
 
 def figures(estimate: Estimate, name: str, tag: str, num_dims: int) -> Iterator[Figure]:
@@ -140,11 +147,29 @@ def figures(estimate: Estimate, name: str, tag: str, num_dims: int) -> Iterator[
     count = len(estimate.nats)
     yield Figure(nats, name, unit="nats", tag=tag, better="lower")
     yield Figure(bits_per_dim(nats, num_dims), f"{inner}bits_per_dim", unit="bits/dim", tag=tag, better="lower")
-    if count > 1:
+    known = math.isfinite(nats)
+    if known and count > 1:
         error = estimate.nats.std().item() / count**0.5
         yield Figure(error, f"{inner}standard_error", unit="nats", tag=tag)
-    if estimate.draws > 1:
+    if known and estimate.draws > 1:
         yield Figure(estimate.errors.norm().item() / count, f"{inner}draws_error", unit="nats", tag=tag)
     yield Figure(
         estimate.effective.mean().item(), f"{inner}effective_samples", tag=f"{tag}; mean over {count} examples"
     )
+
+
+def notes(estimate: Estimate, name: str) -> Iterator[Note]:
+    """What should worry the reader of an estimator's figures."""
+    draws, count = estimate.draws, len(estimate.nats)
+    lost = int((estimate.effective == 0).sum())
+    poor = (estimate.effective < HARDLY_ONE).double().mean().item()
+    if lost:
+        yield Note(
+            f"{name}: for {lost} of {count} examples no draw of {draws} has any weight: their likelihood is estimated "
+            "as 0, and the figure is infinite; more draws, or another estimator, may find some"
+        )
+    elif poor > MOST and draws > 1:
+        yield Note(
+            f"{name}: of {draws} draws one has nearly all the weight for {poor:.0%} of the examples: the figure is a "
+            "bound on the likelihood, and the likelihood may be far above it"
+        )

@@ -5,6 +5,7 @@ from genkit import hookimpl
 
 @hookimpl
 def register_components(register):
-    """Registers the dataset."""
+    """Registers the datasets."""
     register("mnist", "genkit_mnist.mnist:MNIST", kind="dataset")
     register("stacked_mnist", "genkit_mnist.stacked_mnist:StackedMNIST", kind="dataset")
+    register("static_mnist", "genkit_mnist.static_mnist:StaticMNIST", kind="dataset")

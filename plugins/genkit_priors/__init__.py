@@ -10,6 +10,7 @@ def register_components(register):
     register("normal", "genkit_priors.normal:Normal", kind="prior")
     register("standard_normal", "genkit_priors.prior:StandardNormal", kind="prior")
     register("uniform", "genkit_priors.prior:Uniform", kind="prior")
+    register("vamp", "genkit_priors.vamp:Vamp", kind="prior")
 
 
 @hookimpl

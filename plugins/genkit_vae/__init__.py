@@ -28,6 +28,7 @@ def register_components(register):
     for name, target in OBJECTIVES.items():
         register(name, f"genkit_vae.{target}", kind="objective")
     register("diagonal", "genkit_vae.posterior:Diagonal", kind="posterior")
+    register("full_covariance", "genkit_vae.full_covariance:FullCovariance", kind="posterior")
     for name, target in LIKELIHOODS.items():
         register(name, f"genkit_vae.likelihoods.{target}", kind="likelihood")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence, register_kl
 
 from genkit_vae.ancestral import Ancestral
 
@@ -53,12 +53,16 @@ def sampled_kl_per_group(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
 
     Returns:
         Nats, with the shape of :math:`z` before the event and :math:`G` after it: one group for each latent dimension,
-        level by level where there are several, or a single one.
+        or a single one. Where there are several levels, one that does not factorize shares its divergence out equally
+        among its dimensions.
     """
     if isinstance(q, Ancestral) and isinstance(p, Ancestral):
-        pairs = zip(q.parts(z), p.parts(z), strict=True)
-        levels = [_difference(q_level, p_level, own, same) for (q_level, own), (p_level, same) in pairs]
-        return torch.cat([level.reshape(*z.shape[:-1], -1) for level in levels], dim=-1)
+        levels = []
+        for (q_level, own), (p_level, same) in zip(q.parts(z), p.parts(z), strict=True):
+            groups = _difference(q_level, p_level, own, same)
+            share = own.shape[-1] // groups.shape[-1]  # dimensions in a group
+            levels.append((groups / share).repeat_interleave(share, dim=-1).reshape(*z.shape[:-1], -1))
+        return torch.cat(levels, dim=-1)
     return _difference(q, p, z, z)
 
 
@@ -70,3 +74,29 @@ def _difference(q: Distribution, p: Distribution, z: Tensor, same: Tensor) -> Te
         return log_q.flatten(-dims) - log_p.flatten(-dims).reshape(log_q.flatten(-dims).shape)
     log_q = q.log_prob(z)
     return (log_q - p.log_prob(same).reshape(log_q.shape)).unsqueeze(-1)
+
+
+@register_kl(MultivariateNormal, Independent)
+def kl_from_independent_normals(q: MultivariateNormal, p: Independent) -> Tensor:
+    r"""The divergence of a normal of any covariance :math:`L L^\top` from independent normals, which torch lacks.
+
+    .. math:: \sum_i \left( \log \frac{s_i}{L_{ii}}
+        + \frac{\sum_j L_{ij}^2 + (\mu_i - m_i)^2}{2 s_i^2} - \frac{1}{2} \right)
+
+    Args:
+        q: :math:`\mathcal{N}(\mu, L L^\top)`.
+        p: :math:`\prod_i \mathcal{N}(m_i, s_i^2)`, as one event.
+
+    Returns:
+        Nats, with the batch shape of both.
+
+    Raises:
+        NotImplementedError: ``p`` is not independent normals of one vector.
+    """
+    normals = p.base_dist
+    if not isinstance(normals, Normal) or p.event_shape != q.event_shape:
+        raise NotImplementedError
+    diagonal = q.scale_tril.diagonal(dim1=-2, dim2=-1)
+    variance = q.scale_tril.square().sum(-1)  # (*B, D)
+    squares = (variance + (q.loc - normals.loc).square()) / normals.scale.square()
+    return ((normals.scale / diagonal).log() + 0.5 * squares - 0.5).sum(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -11,12 +12,12 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from genkit import Backbone, DataSpec, Factory, HasLevels, Section, Shape, use
+from genkit import Backbone, DataSpec, Factory, HasLevels, Section, Shape, refuse_context, use
 from genkit_priors.prior import Prior
-from genkit_vae.ancestral import Ancestral, Conditional
+from genkit_vae.ancestral import Ancestral
 from genkit_vae.latent_model import LatentModel, full_precision
 from genkit_vae.likelihood import Likelihood
-from genkit_vae.posterior import Diagonal, Posterior
+from genkit_vae.posterior import Diagonal, Posterior, introduce
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,7 @@ class HierarchicalVAE(LatentModel, HasLevels):
     """
 
     examples = (
+        {"levels": [{"latent_dim": 2}, {"latent_dim": 2}], "prior": {"use": "vamp", "pseudo_inputs": 3}},
         {"levels": [{"latent_dim": 3}, {"latent_dim": 2}]},
         {"levels": [{"latent_dim": 2}, {"latent_dim": 2}, {"latent_dim": 1}], "likelihood": "gaussian"},
     )
@@ -86,6 +88,8 @@ class HierarchicalVAE(LatentModel, HasLevels):
         self.latent_prior = prior((self._sizes[-1],))
         self.encoders = nn.ModuleList(self._encoders(spec, levels))
         self.decoders = nn.ModuleList(self._decoders(levels))
+        below = spec if len(levels) == 1 else DataSpec((self._sizes[-2],))
+        introduce(self.latent_prior, self.posterior_families[-1], self.top_posterior, below)
 
     def _encoders(self, spec: DataSpec, levels: Sequence[Level]) -> Iterator[nn.Module]:
         shapes: list[Shape] = [spec.shape, *((size,) for size in self._sizes)]
@@ -97,10 +101,11 @@ class HierarchicalVAE(LatentModel, HasLevels):
             yield level.decoder((level.latent_dim,), below.parameter_shape)
 
     def start(self, x: Tensor) -> None:
-        """Shows encoders and decoders their first inputs."""
+        """Shows encoders, prior and decoders their first inputs."""
         own = self.posterior(x).rsample().split(self._sizes, dim=-1)
         for encoder, seen in zip(self.encoders, [x, *own], strict=False):
             encoder.start(seen)
+        self.latent_prior.start([x, *own][-2])
         drawn = self.sample_latent(len(x)).split(self._sizes, dim=-1)
         for decoder, z in zip(self.decoders, drawn, strict=True):
             decoder.start(z)
@@ -117,36 +122,46 @@ class HierarchicalVAE(LatentModel, HasLevels):
 
     def prior(self, context: Tensor | None = None) -> Distribution:
         """The distribution of latents, drawn from the topmost layer down."""
-        downward = [self._below(level) for level in reversed(range(1, len(self._sizes)))]
+        downward = [partial(self._prior_below, level) for level in reversed(range(1, len(self._sizes)))]
         return Ancestral(self.latent_prior.distribution(context), downward, self._sizes[::-1], backward=True)
 
-    def _below(self, level: int) -> Conditional:
-        """The prior of the layer below one."""
+    def _prior_below(self, level: int, z: Tensor) -> Distribution:
+        """The prior of the layer below one, given that one's latents."""
         family, decoder = self.conditional_priors[level - 1], self.decoders[level]
-        return lambda z: family.distribution(full_precision(decoder(z)))
+        return family.distribution(full_precision(decoder(z)))
 
     def posterior(self, x: Tensor, context: Tensor | None = None) -> Distribution:
         """The distribution of the latents behind each example, drawn from the lowest layer up."""
-        first = self.posterior_families[0].distribution(full_precision(self.encoders[0](x, context)), context)
-        return Ancestral(first, [self._above(level) for level in range(len(self._sizes) - 1)], self._sizes)
+        refuse_context(self, context)
+        upward = [partial(self._posterior_of, level) for level in range(1, len(self._sizes))]
+        return Ancestral(self._posterior_of(0, x), upward, self._sizes)
 
-    def _above(self, level: int) -> Conditional:
-        """The posterior of the layer above one."""
-        family, encoder = self.posterior_families[level + 1], self.encoders[level + 1]
-        return lambda z: family.distribution(full_precision(encoder(z)))
+    def _posterior_of(self, level: int, below: Tensor) -> Distribution:
+        """The posterior of a layer, given the one below it, or data."""
+        family, encoder = self.posterior_families[level], self.encoders[level]
+        return family.distribution(full_precision(encoder(below)))
+
+    def top_posterior(self, below: Tensor) -> Distribution:
+        """The posterior of the topmost layer, given the one below it, or data where it is the only one."""
+        return self._posterior_of(len(self._sizes) - 1, below)
 
     def likelihood(self, z: Tensor, context: Tensor | None = None) -> Distribution:
         """The distribution of data that each latent stands for, by its lowest layer."""
-        return self.likelihood_family.distribution(full_precision(self.decoders[0](z[:, : self._sizes[0]], context)))
+        refuse_context(self, context)
+        return self.likelihood_family.distribution(full_precision(self.decoders[0](z[:, : self._sizes[0]])))
 
     def sample_latent(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Draws from the prior; the temperature scales the spread of every layer."""
         levels = [self.latent_prior.sample(num_samples, context, temperature)]
         for level in reversed(range(1, len(self._sizes))):
-            p = self._below(level)(levels[-1])
+            p = self._prior_below(level, levels[-1])
             levels.append(p.mean + temperature * (p.rsample() - p.mean))
         return torch.cat(levels[::-1], dim=-1)
 
     def sampling_parameters(self) -> Sequence[nn.Parameter]:
-        """The decoders' and the prior's; a likelihood's own scale does not move its mean."""
-        return [*self.latent_prior.parameters(), *self.decoders.parameters()]
+        """The decoders' and the prior's; a likelihood's own scale does not move its mean.
+
+        A prior that is made of posteriors draws by way of the topmost encoder, whose weights belong to it then.
+        """
+        top = [self.posterior_families[-1], self.encoders[-1]] if self.latent_prior.needs_posterior else []
+        return [parameter for part in (self.latent_prior, *top, *self.decoders) for parameter in part.parameters()]

@@ -7,7 +7,8 @@ from abc import abstractmethod
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from genkit import Component, Shape
+from genkit import Component, DataSpec, Shape
+from genkit_priors.prior import PosteriorOf, Prior
 
 
 class Posterior(Component, nn.Module, kind="posterior", check="genkit_vae.testing:check_posterior"):
@@ -20,6 +21,8 @@ class Posterior(Component, nn.Module, kind="posterior", check="genkit_vae.testin
     3. Return the distribution from :meth:`distribution`, with ``rsample``, ``log_prob`` and ``mean``, batch
        shape :math:`(B,)` and event shape ``latent_shape``. One whose samples are only cheap together with their
        density caches the last sample's, as ``TransformedDistribution(..., cache_size=1)`` does.
+    4. One that knows the density of nothing else says so in :attr:`own_draws_only`; elsewhere its ``log_prob`` raises
+       :class:`NotImplementedError`.
     """
 
     @property
@@ -27,9 +30,34 @@ class Posterior(Component, nn.Module, kind="posterior", check="genkit_vae.testin
     def parameter_shape(self) -> Shape:
         """The shape of the encoder's output for one example."""
 
+    @property
+    def own_draws_only(self) -> bool:
+        """Whether the density is known of what was drawn last alone."""
+        return False
+
     @abstractmethod
     def distribution(self, parameters: Tensor, context: Tensor | None = None) -> Distribution:
         """The posterior of each example, from the encoder's output with shape :math:`(B, *parameter_shape)`."""
+
+
+def introduce(prior: Prior, family: Posterior, posterior: PosteriorOf, spec: DataSpec) -> None:
+    """Has a prior meet the posterior of the model that owns both.
+
+    Args:
+        prior: The model's prior.
+        family: The family of its posteriors.
+        posterior: Its method from data to posteriors.
+        spec: What the data looks like.
+
+    Raises:
+        ValueError: The prior is made of posteriors, and their density is known of their own draws alone.
+    """
+    if prior.needs_posterior and family.own_draws_only:
+        raise ValueError(
+            "the prior asks for the posterior's density everywhere, and this one knows that of its own draws alone; "
+            "diagonal, full_covariance or bijections that go both ways would do"
+        )
+    prior.meet(posterior, spec)
 
 
 class Diagonal(Posterior):

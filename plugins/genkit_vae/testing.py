@@ -174,8 +174,9 @@ def check_posterior(build: Factory[Posterior]) -> None:
     """Checks a posterior on latents that are vectors and images, wherever it serves them; it must serve one shape.
 
     Shapes, samples that carry gradients to all of the encoder's output and to every parameter, that follow the global
-    seed, and whose density is finite; examples do not touch each other; in the plane the density's mass is 1
-    where samples lie, if it is known there. Another device, modes, a checkpoint.
+    seed, and whose density is finite, several for each example too; examples do not touch each other; unless the
+    density is known of its own samples alone, values broadcast against the batch, and in the plane its mass is 1 where
+    samples lie. Another device, modes, a checkpoint.
 
     Raises:
         AssertionError: It breaks the contract; the message says where, and what is asked for.
@@ -232,6 +233,30 @@ def _check_draws(posterior: Posterior, parameters: Tensor, shape: Shape, what: s
     assert torch.equal(first, again), f"{what}: samples do not follow the global seed"
     assert not torch.equal(first, other), f"{what}: another seed gives the same samples; use torch's global generator"
     _check_independence(posterior, parameters.detach(), what)
+    _check_several(posterior.distribution(parameters.detach()), shape, posterior.own_draws_only, what)
+
+
+@torch.no_grad()
+def _check_several(q: Distribution, shape: Shape, own_draws_only: bool, what: str) -> None:
+    """Several samples for each example, and each value with each example."""
+    several, wanted = q.rsample(torch.Size([3])), (3, NUM, *shape)
+    assert several.shape == wanted, f"{what}: rsample((3,)) has shape {tuple(several.shape)}, not {wanted}"
+    density = q.log_prob(several)
+    assert density.shape == (3, NUM), f"{what}: log_prob of rsample((3,)) has shape {tuple(density.shape)}, not (3, B)"
+    try:
+        apart = torch.stack([q.log_prob(each) for each in several])
+    except NotImplementedError:
+        assert own_draws_only, f"{what}: it knows only its own draws' density; say so: own_draws_only"
+        return
+    assert not own_draws_only, f"{what}: it says that it knows only its own draws' density, and knows that of others"
+    same = torch.allclose(density, apart, rtol=1e-3, atol=1e-3)
+    assert same, f"{what}: log_prob of (k, B, *Z) values is not that of each B"
+    try:
+        each_with_each = q.log_prob(several[0].unsqueeze(1))  # (B, B)
+    except RuntimeError as error:
+        raise AssertionError(f"{what}: values of shape (N, 1, *Z) do not broadcast against the batch") from error
+    same = each_with_each.shape == (NUM, NUM) and torch.allclose(each_with_each.diag(), apart[0], rtol=1e-3, atol=1e-3)
+    assert same, f"{what}: values of shape (N, 1, *Z) do not broadcast against the batch"
 
 
 def _check_independence(posterior: Posterior, parameters: Tensor, what: str) -> None:
@@ -244,7 +269,7 @@ def _check_independence(posterior: Posterior, parameters: Tensor, what: str) -> 
 
 
 def _check_posterior_mass(posterior: Posterior, shape: Shape, what: str) -> None:
-    if shape != (2,):
+    if shape != (2,) or posterior.own_draws_only:
         return
     exact = copy.deepcopy(posterior).double()
     parameters = 0.5 * torch.randn(1, *posterior.parameter_shape, dtype=torch.float64)
@@ -254,8 +279,4 @@ def _check_posterior_mass(posterior: Posterior, shape: Shape, what: str) -> None
 
     with torch.no_grad():
         draws = exact.distribution(parameters.expand(MANY, *parameters.shape[1:])).rsample()
-        try:
-            log_prob(draws[:1].clone())
-        except NotImplementedError:
-            return  # its density is known of its own draws alone
         check_mass(log_prob, draws, what)

@@ -12,7 +12,7 @@ from genkit import Backbone, DataSpec, Factory, Shape, use
 from genkit_priors.prior import Prior
 from genkit_vae.latent_model import LatentModel, full_precision
 from genkit_vae.likelihood import Likelihood
-from genkit_vae.posterior import Posterior
+from genkit_vae.posterior import Posterior, introduce
 
 
 class VAE(LatentModel):
@@ -64,10 +64,12 @@ class VAE(LatentModel):
         self.latent_prior = prior(self._latent_shape)
         self.encoder = encoder(spec.shape, self.posterior_family.parameter_shape)
         self.decoder = decoder(self._latent_shape, self.likelihood_family.parameter_shape)
+        introduce(self.latent_prior, self.posterior_family, self.posterior, spec)
 
     def start(self, x: Tensor) -> None:
-        """Shows encoder and decoder their first inputs."""
+        """Shows encoder, prior and decoder their first inputs."""
         self.encoder.start(x)
+        self.latent_prior.start(x)
         self.decoder.start(self.sample_latent(len(x)))
 
     @property
@@ -92,5 +94,10 @@ class VAE(LatentModel):
         return self.latent_prior.sample(num_samples, context, temperature)
 
     def sampling_parameters(self) -> Sequence[nn.Parameter]:
-        """The decoder's and the prior's; a likelihood's own scale does not move its mean."""
-        return [*self.latent_prior.parameters(), *self.decoder.parameters()]
+        """The decoder's and the prior's; a likelihood's own scale does not move its mean.
+
+        A prior that is made of posteriors draws by way of the encoder, whose weights belong to it then.
+        """
+        inference = [self.posterior_family, self.encoder] if self.latent_prior.needs_posterior else []
+        moved = [self.latent_prior, *inference, self.decoder]
+        return [parameter for part in moved for parameter in part.parameters()]

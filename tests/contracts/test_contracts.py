@@ -10,6 +10,7 @@ from genkit.testing.common import examples
 #: Components that need files or a scheduler, and where those are made.
 NEEDS_FILES = {
     ("dataset", "image_folder"): "tests/plugins/genkit_image_data/test_image_folder.py",
+    ("dataset", "static_mnist"): "tests/plugins/genkit_mnist/test_static_mnist.py",
     ("dataset", "torchvision"): "tests/plugins/genkit_image_data/test_torchvision_images.py",
     ("feature_extractor", "inception"): "tests/plugins/genkit_features/test_inception.py",
     ("launcher", "ray"): "tests/plugins/genkit_launchers/test_launchers.py",

@@ -22,11 +22,14 @@ from genkit_flow.testing import check_bijection, check_dequantizer
 from genkit_gan.loss import AdversarialLoss
 from genkit_gan.regularizer import CriticInput, CriticLabels, CriticPenalty, CriticWeights, ModelPenalty, Regularizer
 from genkit_gan.testing import check_adversarial_loss, check_regularizer
+from genkit_latents.estimator import Estimate, Estimator, RunningMean
+from genkit_latents.testing import check_estimator
 from genkit_priors.prior import Prior
 from genkit_priors.testing import check_prior
 from genkit_vae.likelihood import Likelihood
 from genkit_vae.posterior import Posterior
 from genkit_vae.testing import check_likelihood, check_posterior
+from genkit_vae.weights import draw
 
 
 def child(base, text="A child of a class that is sound but for this.", **changes):
@@ -131,6 +134,63 @@ PRIORS = [
             Shifted.sample(self, n, None, temperature),
         )[1],
     ),
+    broken(
+        Shifted,
+        r"log_prob of \(k, N, \*Z\) values is not that of each N",
+        distribution=lambda self, context=None: Flattened(
+            Normal(self.loc, torch.ones_like(self.loc), validate_args=False), self.loc.dim(), validate_args=False
+        ),
+    ),
+]
+
+
+class Flattened(Independent):
+    def log_prob(self, value):
+        return self.base_dist.log_prob(value).flatten(1).sum(1)
+
+
+class OfPosteriors(Prior):
+    """A mixture of its owner's posteriors at two learned inputs."""
+
+    needs_posterior = True
+
+    def __init__(self, latent_shape, /):
+        super().__init__()
+
+    def meet(self, posterior, spec):
+        self.posterior = posterior
+        self.inputs = nn.Parameter(torch.rand(2, *spec.shape))
+
+    def components(self):
+        return self.posterior(self.inputs)
+
+    def distribution(self, context=None):
+        q = self.components()
+        return MixtureSameFamily(Categorical(q.mean.new_ones(2)), q, validate_args=False)
+
+    def sample(self, num_samples, context=None, temperature=1.0):
+        z = self.posterior(self.inputs[torch.randint(2, (num_samples,), device=self.inputs.device)]).rsample()
+        return temperature * z + (1 - temperature) * self.components().mean.mean(0)
+
+
+def _keeps_its_owner(self, posterior, spec):
+    OfPosteriors.meet(self, posterior, spec)
+    self.owner = posterior.__self__
+
+
+def _closes_over(self, posterior, spec):
+    OfPosteriors.meet(self, lambda x: posterior(x), spec)
+
+
+@torch.no_grad()
+def _components_without_gradients(self):
+    return OfPosteriors.components(self)
+
+
+PRIORS += [
+    broken(OfPosteriors, "the posterior's weights became its own", meet=_keeps_its_owner),
+    broken(OfPosteriors, "in a copy of its owner it asks the original's posterior", meet=_closes_over),
+    broken(OfPosteriors, "no gradient of a density reaches it", components=_components_without_gradients),
 ]
 
 
@@ -213,7 +273,7 @@ PRIORS += [
 ]
 
 
-@pytest.mark.parametrize("cls", [Shifted, HeavyTails, FarApart, Flat])
+@pytest.mark.parametrize("cls", [Shifted, HeavyTails, FarApart, Flat, OfPosteriors])
 def test_sound_prior_passes(cls):
     check_prior(Factory("sound", {}, cls))
 
@@ -422,6 +482,53 @@ POSTERIORS = [
 ]
 
 
+class OneDraw(Independent):
+    def rsample(self, sample_shape=()):
+        return super().rsample()
+
+
+class Uneven(Independent):
+    def log_prob(self, value):
+        return super().log_prob(value) - 0.1 * (value.dim() > len(self.batch_shape) + len(self.event_shape))
+
+
+class OneByOne(Independent):
+    def log_prob(self, value):
+        return (
+            super()
+            .log_prob(value.reshape(-1, *self.batch_shape, *self.event_shape))
+            .reshape(value.shape[: value.dim() - len(self.event_shape)])
+        )
+
+
+class Forgetful(Independent):
+    drawn = None
+
+    def rsample(self, sample_shape=()):
+        self.drawn = super().rsample(sample_shape)
+        return self.drawn
+
+    def log_prob(self, value):
+        if value is not self.drawn:
+            raise NotImplementedError
+        return super().log_prob(value)
+
+
+def of(family):
+    """The distribution of a posterior, made by another class than Independent."""
+    return {"distribution": lambda self, p, context=None: family(*self.parts(p), validate_args=False)}
+
+
+POSTERIORS += [
+    broken(Diagonal, r"rsample\(\(3,\)\) has shape \(5, 2\)", **of(OneDraw)),
+    broken(Diagonal, r"log_prob of rsample\(\(3,\)\) has shape \(3,\), not \(3, B\)", **of(Flattened)),
+    broken(Diagonal, r"log_prob of \(k, B, \*Z\) values is not that of each B", **of(Uneven)),
+    broken(Diagonal, r"values of shape \(N, 1, \*Z\) do not broadcast against the batch", **of(OneByOne)),
+    broken(Diagonal, "it knows only its own draws' density; say so", **of(Forgetful)),
+    broken(Diagonal, "it says that it knows only its own draws' density, and knows", own_draws_only=True),
+]
+
+
 class Fixed(Independent):
     def rsample(self, sample_shape=()):
         with torch.random.fork_rng():
@@ -431,6 +538,7 @@ class Fixed(Independent):
 
 def test_sound_posterior_passes():
     check_posterior(Factory("diagonal", {}, Diagonal))
+    check_posterior(Factory("forgetful", {}, child(Diagonal, own_draws_only=True, **of(Forgetful))))
 
 
 @pytest.mark.parametrize(("cls", "complaint"), POSTERIORS)
@@ -729,3 +837,143 @@ def test_sound_extractor_passes():
 @pytest.mark.parametrize(("cls", "complaint"), EXTRACTORS)
 def test_broken_extractor_is_caught(cls, complaint):
     caught(check_feature_extractor, cls, complaint)
+
+
+# ---- estimators --------------------------------------------------------------------------------------------------
+
+LATENTS = 20  # for each example
+
+
+class Weighs(Estimator):
+    """Importance sampling, all at once."""
+
+    label = "importance sampling"
+
+    def __init__(self):
+        pass
+
+    @torch.no_grad()
+    def estimate(self, model, x):
+        return course_of(draw(model, x, LATENTS).log_weights)
+
+
+def course_of(log_weights):
+    mean = RunningMean(log_weights[0])
+    mean.add(log_weights)
+    return mean.course()
+
+
+def altered(**changes):
+    """Every estimate of the course with some of its parts made of the sound ones."""
+
+    def estimate(self, model, x):
+        course = Weighs.estimate(self, model, x)
+        return [Estimate(**{**vars(each), **{name: make(each) for name, make in changes.items()}}) for each in course]
+
+    return estimate
+
+
+def weighing(log_weights):
+    """Some of what makes a weight, in place of all of it."""
+
+    @torch.no_grad()
+    def estimate(self, model, x):
+        return course_of(log_weights(draw(model, x, LATENTS)))
+
+    return estimate
+
+
+def before(act):
+    """Something that is done to the model first."""
+
+    def estimate(self, model, x):
+        act(model)
+        return Weighs.estimate(self, model, x)
+
+    return estimate
+
+
+def learns(model):
+    with torch.enable_grad():
+        sum(parameter.square().sum() for parameter in model.parameters()).backward()
+
+
+def alone(self, model, x):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Weighs.estimate(self, model, x)
+
+
+def seeds(self, model, x):
+    torch.manual_seed(5)
+    return Weighs.estimate(self, model, x)
+
+
+ESTIMATORS = [
+    broken(Weighs, "its label, part of each figure's tag, is empty", label=""),
+    broken(
+        Weighs,
+        r"estimates are of \[20\] draws; of the first 1, 10, 100",
+        estimate=lambda self, model, x: Weighs.estimate(self, model, x)[-1:],
+    ),
+    broken(Weighs, r"estimates are of \[2, 11, 21\] draws", estimate=altered(draws=lambda each: each.draws + 1)),
+    broken(Weighs, r"estimates are of \[\] draws", estimate=lambda self, model, x: []),
+    broken(Weighs, r"nats have shape \(\), not \(3,\)", estimate=altered(nats=lambda each: each.nats.mean())),
+    broken(Weighs, "nats are not finite", estimate=altered(nats=lambda each: each.nats / 0)),
+    broken(Weighs, "errors are .*; nan of one draw", estimate=altered(errors=lambda each: 0 * each.effective)),
+    broken(
+        Weighs, "effective samples; from 1 to the draws", estimate=altered(effective=lambda each: each.errors + 1e3)
+    ),
+    broken(Weighs, "nats carry gradients", estimate=altered(nats=lambda each: each.nats.requires_grad_())),
+    broken(Weighs, "another seed gives the same estimates", estimate=alone),
+    broken(Weighs, "seeds torch's global generator", estimate=seeds),
+    broken(
+        Weighs,
+        "the model was changed",
+        estimate=before(lambda model: next(model.parameters()).data.add_(1.0)),
+    ),
+    broken(Weighs, "a gradient was changed", estimate=before(learns)),
+    broken(Weighs, "was taken away", estimate=before(lambda model: model.zero_grad())),
+    broken(Weighs, "no longer asks for gradients", estimate=before(lambda model: model.requires_grad_(False))),
+    broken(Weighs, "leaves the model in training mode", estimate=before(lambda model: model.train())),
+    broken(
+        Weighs,
+        "caller's tensor was changed",
+        estimate=lambda self, model, x: Weighs.estimate(self, model, x.mul_(0.5)),
+    ),
+    broken(
+        Weighs,
+        "depend on whether gradients are recorded",
+        estimate=lambda self, model, x: course_of(
+            draw(model, x, LATENTS).log_weights.detach() + torch.is_grad_enabled()
+        ),
+    ),
+    broken(
+        Weighs,
+        "10 draws: the estimates are 10.* times the likelihood",
+        estimate=altered(nats=lambda each: each.nats + torch.tensor(each.draws).log()),
+    ),
+    broken(
+        Weighs,
+        "times the likelihood in the mean of 1000 examples, not 1",
+        estimate=weighing(lambda d: d.log_likelihood - d.log_posterior),
+    ),
+    broken(Weighs, "times the likelihood", estimate=weighing(lambda d: d.log_likelihood)),
+    broken(Weighs, "times the likelihood|errors that are told", estimate=weighing(lambda d: d.log_weights.roll(1, 1))),
+    broken(
+        Weighs,
+        "errors that are told come to",
+        estimate=altered(errors=lambda each: each.errors * each.draws**0.5),
+    ),
+    broken(Weighs, "errors that are told come to", estimate=altered(errors=lambda each: 0.3 * each.errors)),
+    broken(Weighs, "float64 in, torch.float32 out", estimate=altered(nats=lambda each: each.nats.float())),
+]
+
+
+def test_sound_estimator_passes():
+    check_estimator(Factory("weighs", {}, Weighs))
+
+
+@pytest.mark.parametrize(("cls", "complaint"), ESTIMATORS)
+def test_broken_estimator_is_caught(cls, complaint):
+    caught(check_estimator, cls, complaint)

@@ -207,10 +207,11 @@ def test_an_environment_that_is_lost_is_no_obstacle(folder, recipe, text):
 def test_a_result_is_read_as_it_was_written(folder):
     assert folder.read_result() is None
     records = [Record(6, 2, "test", "cost", 0.1 + 0.2, "nats", "exact", "lower", 0.0), Record(6, 2, "", "count", 3)]
-    folder.write_result(RunEnd("finished", folder.path, records, 1.5))
+    folder.write_result(RunEnd("finished", folder.path, records, 1.5), {"seconds": 4.5, "at_least": False})
     end = folder.read_result()
     assert (end.status, end.folder, list(end.records), end.seconds) == ("finished", folder.path, records, 1.5)
     assert end.message == f"{folder.path} is finished already"
+    assert json.loads(folder.result.read_text())["time"] == {"seconds": 4.5, "at_least": False}
     folder.result.write_text(folder.result.read_text()[:30])
     assert folder.read_result() is None
 

@@ -33,6 +33,20 @@ def encoded(build, count=5):
 
 @pytest.mark.parametrize("context_dim", [0, 4])
 @pytest.mark.parametrize("name", CHAINS)
+def test_values_broadcast_against_the_batch(name, context_dim):
+    """Each value in each example's flow, against flows of one example."""
+    family = posterior(CHAINS[name], context_dim=context_dim)
+    parameters, values = encoded(family), torch.randn(2, 3, 2, dtype=torch.float64)
+    found = family.distribution(parameters).log_prob(values.unsqueeze(2))
+    assert found.shape == (2, 3, 5)
+    for example in range(5):
+        alone = family.distribution(parameters[example : example + 1].expand(3, -1))
+        assert torch.allclose(found[..., example], alone.log_prob(values), atol=1e-8)
+    assert torch.allclose(family.distribution(parameters).log_prob(values[0, 0]), found[0, 0], atol=1e-8)
+
+
+@pytest.mark.parametrize("context_dim", [0, 4])
+@pytest.mark.parametrize("name", CHAINS)
 def test_a_draw_has_the_density_that_the_way_back_gives_it(name, context_dim):
     """The density that is known from drawing, against that of an equal tensor, which must be sent back."""
     family = posterior(CHAINS[name], context_dim=context_dim)

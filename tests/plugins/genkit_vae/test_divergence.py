@@ -63,7 +63,7 @@ def test_estimate_where_there_is_no_closed_form():
     assert estimates.mean().item() == pytest.approx(exact, abs=error)
 
 
-def test_factorized_pair_without_a_closed_form_is_estimated_for_each_dimension():
+def test_factorized_pair_without_a_closed_form_is_estimated_in_each_dimension():
     q = Independent(Normal(torch.zeros(3, 2), torch.ones(3, 2)), 1)
     p = Independent(StudentT(torch.full((2,), 5.0)), 1)
     z = q.rsample()

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 import genkit
 from genkit.cli import app
+from genkit_vae.divergence import kl_per_group
 from genkit_vae.weights import draw, effective_samples, log_mean_exp
 
 SPEC = genkit.DataSpec((1, 4, 4), levels=2)
@@ -105,6 +106,29 @@ def test_a_temperature_narrows_every_layer():
         wide, narrow, point = (model.sample_latent(4000, temperature=t) for t in (1.0, 0.5, 0.0))
     assert (narrow.std(0) < 0.8 * wide.std(0)).all()
     assert point.std(0).max() < 1e-6
+
+
+def test_a_level_that_does_not_factorize_shares_its_divergence_out():
+    model = build(prior={"use": "mixture", "components": 3})
+    x = torch.bernoulli(torch.full((6, 1, 4, 4), 0.4))
+    q, p = model.posterior(x), model.prior()
+    z = q.rsample((2,))
+    groups = kl_per_group(q, p, z)
+    assert groups.shape == (2, 6, 9)
+    assert torch.allclose(groups.sum(-1), q.log_prob(z) - p.log_prob(z), atol=1e-4)
+    assert torch.equal(groups[..., 7], groups[..., 8])  # the topmost level's two dimensions
+    assert not torch.equal(groups[..., 0], groups[..., 1])
+
+
+@pytest.mark.parametrize("start", ["random", "data"])
+def test_pseudo_inputs_are_of_what_the_topmost_encoder_reads(start):
+    model = build(prior={"use": "vamp", "pseudo_inputs": 5, "start": start})
+    model.start(torch.bernoulli(torch.full((6, 1, 4, 4), 0.4)))
+    assert model.latent_prior.inputs.shape == (5, 3)
+    top = torch.randn(4, 2)
+    parts = [model.top_posterior(u[None]).log_prob(top) for u in model.latent_prior.inputs]
+    expected = torch.stack(parts).logsumexp(0) - torch.tensor(5.0).log()
+    assert torch.allclose(model.latent_prior.distribution().log_prob(top), expected, atol=1e-5)
 
 
 def test_an_objective_says_what_a_level_lacks(tmp_path):

@@ -1,0 +1,1 @@
+"""What new components of this plugin's kinds start from."""
