@@ -83,7 +83,7 @@ class BetaTC(Variational):
         except NotImplementedError as error:
             raise GenkitError(
                 "objective: beta_tc needs a posterior whose density is known for each latent dimension alone, and of "
-                "this one it is not; posterior: diagonal would do"
+                "this one it is not; posterior: diagonal or full_covariance would do"
             ) from error
 
     def loss(self, model: LatentVariable, batch: Batch, progress: Progress) -> Loss:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -57,7 +57,17 @@ class WeightedBound:
             ) from error
 
     def loss(self, model: LatentVariable, x: Tensor) -> Loss:
-        """Minus the bound, nats per example; its terms are named in ``iwae``."""
+        """Minus the bound, nats per example; its terms are named in ``iwae``.
+
+        A compiler would keep what happens between a latent and the loss to itself, and other gradients than the
+        standard one look there: with them it leaves the loss as it is.
+        """
+        if self.estimator != "standard" and torch.compiler.is_compiling():
+            uncompiled: Any = torch.compiler.disable(self._loss)
+            return uncompiled(model, x)
+        return self._loss(model, x)
+
+    def _loss(self, model: LatentVariable, x: Tensor) -> Loss:
         draws = draw(model, x, self.k * self.m)
         log_weights = draws.log_weights.unflatten(0, (self.k, self.m))  # (k, m, B)
         bound = log_mean_exp(log_weights).mean()

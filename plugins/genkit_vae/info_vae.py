@@ -25,7 +25,7 @@ class InfoVAE(Variational):
     divergence is gone, and ``mmd`` is left.
 
     The discrepancy is that of the batch, estimated without bias by one latent of each example and as many draws from
-    the prior: the larger the batch, the less noisy.
+    the prior: the larger the batch, the less noisy. Draws do not learn which component of a mixture they come from.
 
     Args:
         alpha: :math:`\alpha`, at most 1: how much of the divergence of the single posteriors is let go.

@@ -19,7 +19,7 @@ class MMD(Variational):
     so narrow that a bound with them says little: hold such models to their samples and reconstructions.
 
     The discrepancy is that of the batch, estimated without bias by one latent of each example and as many draws from
-    the prior: the larger the batch, the less noisy.
+    the prior: the larger the batch, the less noisy. Draws do not learn which component of a mixture they come from.
 
     Args:
         weight: The weight :math:`w` of the discrepancy.

@@ -141,13 +141,15 @@ def test_estimated_divergence_of_the_top_level_is_that_of_its_own_conditional():
     assert torch.allclose(groups[..., :2], expected, rtol=1e-10)
 
 
-def test_levels_that_do_not_factorize_are_one_group_each():
+def test_levels_that_do_not_factorize_share_their_divergence_out_among_their_dimensions():
     model = two_levels(full=True)
     x = model.marginal.sample((4,))
     q, p = model.posterior(x), model.prior()
     z = q.rsample((2,))
+    low, top = z.split([2, 1], dim=-1)
     groups = kl_per_group(q, p, z)
-    assert groups.shape == (2, 4, 2)
+    lowest = model.encoders[0](x).log_prob(low) - model.decoders[1](top).log_prob(low)
+    assert torch.allclose(groups[..., :2], (lowest / 2).unsqueeze(-1).expand(2, 4, 2), rtol=1e-10)
     assert torch.allclose(groups.sum(-1), q.log_prob(z) - p.log_prob(z), rtol=1e-10)
 
 

@@ -144,6 +144,20 @@ def test_the_loss_is_the_same_where_nothing_is_recorded(estimator):
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("estimator", ["dreg", "stl"])
+def test_a_compiled_loss_has_the_same_gradient(estimator):
+    model = two_levels()
+    batch = genkit.Batch(model.marginal.sample((4,)))
+    (turn,) = genkit.build("objective", {"use": "iwae", "k": 3, "estimator": estimator}, model).turns(model)
+    progress = genkit.Progress(torch.tensor(0.0), torch.tensor(0.0))
+    found = []
+    for loss in (turn.loss, torch.compile(turn.loss, backend="aot_eager")):
+        torch.manual_seed(3)
+        found.append(torch.autograd.grad(loss(batch, progress).total, list(model.encoders.parameters())))
+    for eager, compiled in zip(*found, strict=True):
+        assert torch.allclose(eager, compiled, rtol=1e-10)
+
+
 def flow_model():
     """A model whose posterior knows the density of its own draws alone."""
     pytest.importorskip("genkit_flow")

@@ -13,8 +13,15 @@ SPEC = genkit.DataSpec((1, 4, 4), levels=2)
 NETWORK = {"use": "mlp", "hidden_dims": [16]}
 LEVEL = {"encoder": NETWORK, "decoder": NETWORK}
 NODES = {
-    "vae": {"latent_dim": 3, **LEVEL},
-    "hierarchical_vae": {"levels": [{"latent_dim": 3, **LEVEL}, {"latent_dim": 2, **LEVEL}]},
+    "vae": {"use": "vae", "latent_dim": 3, **LEVEL},
+    "hierarchical_vae": {"use": "hierarchical_vae", "levels": [{"latent_dim": 3, **LEVEL}, {"latent_dim": 2, **LEVEL}]},
+    "richer": {
+        "use": "vae",
+        "latent_dim": 3,
+        "posterior": "full_covariance",
+        "prior": {"use": "vamp", "pseudo_inputs": 4},
+        **LEVEL,
+    },
 }
 PROGRESS = Progress(torch.tensor(0.0), torch.tensor(0.0))
 
@@ -22,7 +29,7 @@ PROGRESS = Progress(torch.tensor(0.0), torch.tensor(0.0))
 @pytest.mark.parametrize("name", NODES)
 @pytest.mark.parametrize("use", OBJECTIVES)
 def test_training_lowers_its_loss_and_moves_every_parameter(use, name):
-    model = genkit.build("model", {"use": name, **NODES[name]}, SPEC)
+    model = genkit.build("model", NODES[name], SPEC)
     weight = {"info_vae": {"lam": 10.0}, "mmd": {"weight": 10.0}}.get(use, {})
     (turn,) = genkit.build("objective", {"use": use, **weight}, model).turns(model)
     start = [parameter.clone() for parameter in model.parameters()]
