@@ -68,8 +68,10 @@ class Ancestral(Distribution):
 
     def sample(self, sample_shape: torch.Size | Sequence[int] = torch.Size()) -> Tensor:  # noqa: B008
         """Draws without gradients."""
-        with torch.no_grad():
-            return self.rsample(sample_shape)
+        shape = torch.Size(sample_shape)
+        with torch.no_grad():  # by sample all the way down: a mixture on top has no other
+            parts = self._walk(self.first.sample(shape), lambda q: q.sample())
+            return self._joined(parts, shape + self.batch_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density in nats, with shape ``sample_shape + batch_shape``; values broadcast against the batch."""

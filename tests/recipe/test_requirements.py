@@ -184,7 +184,7 @@ def text(tmp_path, monkeypatch):
 def test_a_bound_in_a_sum_asks_for_a_posterior(text):
     assert text(TEXT) == [
         "r.yaml:6: objective.parts.bound: elbo needs a model with LatentVariable, which generator has not; "
-        "models that would do: vae"
+        "models that would do: hierarchical_vae, vae"
     ]
 
 
@@ -208,9 +208,9 @@ def test_a_regularizer_in_a_game_in_a_sum_asks_for_latents(text, sampled_only):
     lines = text(TEXT.replace("generator", "sampled"), "sampler={use: rejection}")
     assert lines == [
         "r.yaml:6: objective.parts.bound: elbo needs a model with LatentVariable, which sampled has not; "
-        "models that would do: vae",
+        "models that would do: hierarchical_vae, vae",
         "r.yaml:12: objective.parts.game.regularizers.1: diversity needs a model with Decodes, which sampled has not; "
-        "models that would do: flow, generator, vae",
+        "models that would do: flow, generator, hierarchical_vae, vae",
     ]
 
 
@@ -219,5 +219,5 @@ def test_an_override_that_asks_too_much_is_told_where_it_stands(text):
     lines = text(TEXT.replace("use: elbo", "use: adversarial"), override)
     assert lines == [
         f"command line {override}: objective.parts.game.parts.deep: elbo needs a model with LatentVariable, which "
-        "generator has not; models that would do: vae"
+        "generator has not; models that would do: hierarchical_vae, vae"
     ]
