@@ -85,7 +85,7 @@ def standard(dims: int) -> Moments:
     return Moments(torch.zeros(dims, dtype=torch.float64), torch.eye(dims, dtype=torch.float64))
 
 
-class LinearGaussian(genkit.GenerativeModel, genkit.LatentVariable):
+class LinearGaussian(genkit.GenerativeModel, genkit.LatentVariable, genkit.Decodes):
     r"""A standard normal prior, and linear normal steps down to the data and up from them.
 
     Args:
@@ -111,6 +111,17 @@ class LinearGaussian(genkit.GenerativeModel, genkit.LatentVariable):
 
     def likelihood(self, z: Tensor, context: Tensor | None = None) -> Distribution:
         return self.decoders[0](z[..., : self.sizes[0]])
+
+    @property
+    def latent_shape(self) -> genkit.Shape:
+        return (sum(self.sizes),)
+
+    def sample_latent(self, num_samples: int, context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        assert temperature == 1
+        return self.prior().rsample(torch.Size([num_samples]))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.likelihood(z).mean
 
     def _joint(self, first: Distribution, rest: list, *, backward: bool) -> Distribution:
         if not rest:
@@ -209,3 +220,26 @@ def _approach(model: Any, error: float, full: bool) -> Any:
         weight, bias = truth.weight.detach() * (1 - error / 3), truth.bias.detach() + error * tril.diagonal()
         model.encoders[place] = LinearNormal(weight, bias, (1 + error) * tril, diagonal=not full)
     return model
+
+
+# ---- what tests ask of objectives
+
+
+def loss_of(model: Any, x: Tensor, use: str, *, seed: int | None = None, **options: Any) -> genkit.Loss:
+    """An objective's loss of some examples; with a seed always with the same latents."""
+    (turn,) = genkit.build("objective", {"use": use, **options}, model).turns(model)
+    if seed is not None:
+        torch.manual_seed(seed)
+    return turn.loss(genkit.Batch(x), genkit.Progress(torch.tensor(0.0), torch.tensor(0.0)))
+
+
+def gradient(parts: nn.Module, model: Any, x: Tensor, use: str, **options: Any) -> Tensor:
+    """An objective's, with respect to all parameters of some parts, as one vector; 0 where one plays no part."""
+    total, parameters = loss_of(model, x, use, **options).total, list(parts.parameters())
+    slopes = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
+    return torch.cat([slope.flatten() for slope in slopes])
+
+
+def mean_and_error(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over the first dimension, and its standard error."""
+    return values.mean(0), values.std(0) / len(values) ** 0.5

@@ -2,14 +2,31 @@
 
 from genkit import hookimpl
 
+ESTIMATORS = {
+    "annealed": "Annealed",
+    "importance": "Importance",
+    "monte_carlo": "MonteCarlo",
+}
+EVALUATORS = {
+    "active_units": "ActiveUnits",
+    "latent_usage": "LatentUsage",
+    "log_likelihood": "LogLikelihood",
+    "posterior_collapse": "PosteriorCollapse",
+    "rate_distortion": "RateDistortion",
+}
+SAMPLERS = {
+    "aggregate_posterior": "AggregatePosterior",
+    "gaussian_mixture": "GaussianMixture",
+}
+KINDS = {"estimator": ESTIMATORS, "evaluator": EVALUATORS, "sampler": SAMPLERS}
+
 
 @hookimpl
 def register_components(register):
     """Registers the evaluators, the estimators and the samplers."""
-    register("annealed", "genkit_latents.annealed:Annealed", kind="estimator")
-    register("importance", "genkit_latents.importance:Importance", kind="estimator")
-    register("monte_carlo", "genkit_latents.monte_carlo:MonteCarlo", kind="estimator")
-    register("log_likelihood", "genkit_latents.log_likelihood:LogLikelihood", kind="evaluator")
+    for kind, components in KINDS.items():
+        for name, cls in components.items():
+            register(name, f"genkit_latents.{name}:{cls}", kind=kind)
 
 
 @hookimpl

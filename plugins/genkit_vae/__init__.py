@@ -3,8 +3,13 @@
 from genkit import hookimpl
 
 OBJECTIVES = {
+    "beta_tc": "beta_tc:BetaTC",
     "elbo": "elbo:ELBO",
+    "info_vae": "info_vae:InfoVAE",
     "iwae": "iwae:IWAE",
+    "miwae": "miwae:MIWAE",
+    "mmd": "mmd:MMD",
+    "vr": "vr:VR",
 }
 LIKELIHOODS = {
     "bernoulli": "bernoulli:Bernoulli",

@@ -50,6 +50,7 @@ class Ancestral(Distribution):
         self.sizes = tuple(sizes)
         self.backward = backward
         self._drawn: Tensor | None = None
+        self._drawn_with_gradients = False
         self._parts_of_drawn: list[Part] = []
 
     @property
@@ -62,6 +63,7 @@ class Ancestral(Distribution):
         shape = torch.Size(sample_shape)
         parts = self._walk(self.first.rsample(shape), lambda q: q.rsample())
         self._drawn, self._parts_of_drawn = self._joined(parts, shape + self.batch_shape), parts
+        self._drawn_with_gradients = torch.is_grad_enabled()
         return self._drawn
 
     def sample(self, sample_shape: torch.Size | Sequence[int] = torch.Size()) -> Tensor:  # noqa: B008
@@ -70,9 +72,9 @@ class Ancestral(Distribution):
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density in nats, with shape ``sample_shape + batch_shape``."""
-        densities = [q.log_prob(z).reshape(value.shape[:-1]) for q, z in self.parts(value)]
-        return torch.stack(densities).sum(0)
+        """The log-density in nats, with shape ``sample_shape + batch_shape``; values broadcast against the batch."""
+        shape = self._outer(value)
+        return torch.stack([q.log_prob(z).reshape(shape) for q, z in self.parts(value)]).sum(0)
 
     def parts(self, value: Tensor) -> list[Part]:
         """Each level's distribution and its part of a value, in the order of the event.
@@ -80,13 +82,18 @@ class Ancestral(Distribution):
         The distribution of the level that is drawn first has its own batch shape; that of each other level, and its
         values, have all dimensions before the event's as one.
         """
-        if value is self._drawn:
+        # distributions that a draw without gradients came from have none to give
+        if value is self._drawn and (self._drawn_with_gradients or not torch.is_grad_enabled()):
             parts = self._parts_of_drawn
         else:
-            first, *rest = self._split(value)
+            first, *rest = self._split(value.expand(*self._outer(value), -1))
             later = iter(rest)
             parts = self._walk(first, lambda q: next(later).reshape(-1, q.event_shape[0]))
         return parts[::-1] if self.backward else parts
+
+    def _outer(self, value: Tensor) -> torch.Size:
+        """The shape of a value's density: it broadcasts against the batch."""
+        return torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
 
     def _walk(self, first: Tensor, take: Callable[[Distribution], Tensor]) -> list[Part]:
         """All levels in the order of drawing: each distribution, and what is taken from it."""

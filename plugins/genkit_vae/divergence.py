@@ -57,13 +57,32 @@ def sampled_kl_per_group(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         among its dimensions.
     """
     if isinstance(q, Ancestral) and isinstance(p, Ancestral):
-        levels = []
-        for (q_level, own), (p_level, same) in zip(q.parts(z), p.parts(z), strict=True):
-            groups = _difference(q_level, p_level, own, same)
-            share = own.shape[-1] // groups.shape[-1]  # dimensions in a group
-            levels.append((groups / share).repeat_interleave(share, dim=-1).reshape(*z.shape[:-1], -1))
-        return torch.cat(levels, dim=-1)
+        return torch.cat([_shared_out(nats, size) for nats, size in _levels(q, p, z)], dim=-1)
     return _difference(q, p, z, z)
+
+
+def kl_per_level(q: Distribution, p: Distribution, z: Tensor) -> list[Tensor]:
+    """As :func:`kl_per_group`, level by level; one that does not factorize has a single group.
+
+    Returns:
+        Nats for each level, or for the only one, with the shape that :func:`kl_per_group` gives.
+    """
+    if isinstance(q, Ancestral) and isinstance(p, Ancestral):
+        return [nats for nats, _ in _levels(q, p, z)]
+    return [kl_per_group(q, p, z)]
+
+
+def _levels(q: Ancestral, p: Ancestral, z: Tensor) -> list[tuple[Tensor, int]]:
+    """The estimates of each level, and its dimensions."""
+    pairs = zip(q.parts(z), p.parts(z), strict=True)
+    levels = [(_difference(q_level, p_level, own, same), own) for (q_level, own), (p_level, same) in pairs]
+    return [(nats.reshape(*z.shape[:-1], nats.shape[-1]), own.shape[-1]) for nats, own in levels]
+
+
+def _shared_out(nats: Tensor, size: int) -> Tensor:
+    """What groups have as what each of so many dimensions has."""
+    share = size // nats.shape[-1]  # dimensions in a group
+    return (nats / share).repeat_interleave(share, dim=-1)
 
 
 def _difference(q: Distribution, p: Distribution, z: Tensor, same: Tensor) -> Tensor:

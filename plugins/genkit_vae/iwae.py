@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from genkit import Batch, GenerativeModel, GenkitError, LatentVariable, Loss, Progress
+from genkit import Batch, GenerativeModel, LatentVariable, Loss, Progress
+from genkit_vae.bounds import Estimator, WeightedBound
 from genkit_vae.variational import Variational
-from genkit_vae.weights import Draws, along_path, draw, effective_samples, log_mean_exp
-
-Estimator = Literal["standard", "dreg", "stl"]
 
 
 class IWAE(Variational):
@@ -42,53 +37,16 @@ class IWAE(Variational):
     """
 
     examples = ({}, {"k": 3, "estimator": "dreg"}, {"k": 3, "estimator": "stl"})
-    units = {"negative_bound": "nats", "negative_elbo": "nats"}  # noqa: RUF012  (a class's constant)
+    units = WeightedBound.units
 
     def __init__(self, model: GenerativeModel, /, *, k: PositiveInt = 5, estimator: Estimator = "standard") -> None:
         super().__init__()
-        self.k = k
-        self.estimator: Estimator = estimator
+        self.bound = WeightedBound(k, 1, estimator)
 
     def start(self, model: GenerativeModel, x: Tensor) -> None:
-        """Looks whether the posterior's density is known where the estimator asks for it.
-
-        Raises:
-            GenkitError: It is not.
-        """
-        assert isinstance(model, LatentVariable)
-        if self.estimator == "standard":
-            return
-        q = model.posterior(x[:1])
-        try:
-            along_path(q, q.rsample(torch.Size([1])))
-        except NotImplementedError as error:
-            raise GenkitError(
-                f"iwae: the estimator {self.estimator!r} needs a posterior whose density is known everywhere, "
-                "and of this one it is known of its own draws alone; estimator: standard would do"
-            ) from error
+        """Looks whether the posterior's density is known where the estimator asks for it."""
+        self.bound.check(model, x)
 
     def loss(self, model: LatentVariable, batch: Batch, progress: Progress) -> Loss:
         """The loss on one batch, nats per example."""
-        draws = draw(model, batch.x, self.k)
-        log_weights = draws.log_weights
-        bound = log_mean_exp(log_weights)  # (B,)
-        total = bound if self.estimator == "standard" else with_gradient(bound, self._surrogate(draws))
-        terms = {
-            "negative_bound": -bound.mean(),
-            "negative_elbo": -log_weights.mean(),
-            "effective_samples": effective_samples(log_weights.detach()).mean(),
-        }
-        return Loss(-total.mean(), terms)
-
-    def _surrogate(self, draws: Draws) -> Tensor:
-        """What has the estimator's gradient, with shape :math:`(B,)`."""
-        shares = draws.log_weights.detach().softmax(0)  # (k, B)
-        if self.estimator == "dreg":
-            on_path = shares.view(*shares.shape, *(1 for _ in draws.z.shape[2:]))
-            draws.z.register_hook(lambda slope: slope * on_path)  # once more, for what comes through the latent
-        return (shares * (draws.log_joint - along_path(draws.posterior, draws.z))).sum(0)
-
-
-def with_gradient(value: Tensor, other: Tensor) -> Tensor:
-    """A value with the gradient of another."""
-    return value.detach() + (other - other.detach())
+        return self.bound.loss(model, batch.x)

@@ -127,6 +127,6 @@ def along_path(q: Distribution, z: Tensor) -> Tensor:
     leaf = z.detach().requires_grad_()
     with torch.enable_grad():
         log_prob = q.log_prob(leaf)
-    (slope,) = torch.autograd.grad(log_prob.sum(), leaf)
+        (slope,) = torch.autograd.grad(log_prob.sum(), leaf)
     path = (slope * (z - leaf.detach())).flatten(2).sum(-1)  # 0, with the slope as its gradient
     return log_prob.detach() + path
