@@ -61,17 +61,18 @@ class Ancestral(Distribution):
     def rsample(self, sample_shape: torch.Size | Sequence[int] = torch.Size()) -> Tensor:  # noqa: B008
         """Draws with gradients, with shape ``sample_shape + batch_shape + event_shape``."""
         shape = torch.Size(sample_shape)
-        parts = self._walk(self.first.rsample(shape), lambda q: q.rsample())
+        return self._remembered(self._walk(self.first.rsample(shape), lambda q: q.rsample()), shape)
+
+    def sample(self, sample_shape: torch.Size | Sequence[int] = torch.Size()) -> Tensor:  # noqa: B008
+        """Draws without gradients, from levels too that have none to give, such as mixtures."""
+        shape = torch.Size(sample_shape)
+        with torch.no_grad():
+            return self._remembered(self._walk(self.first.sample(shape), lambda q: q.sample()), shape)
+
+    def _remembered(self, parts: list[Part], shape: torch.Size) -> Tensor:
         self._drawn, self._parts_of_drawn = self._joined(parts, shape + self.batch_shape), parts
         self._drawn_with_gradients = torch.is_grad_enabled()
         return self._drawn
-
-    def sample(self, sample_shape: torch.Size | Sequence[int] = torch.Size()) -> Tensor:  # noqa: B008
-        """Draws without gradients."""
-        shape = torch.Size(sample_shape)
-        with torch.no_grad():  # by sample all the way down: a mixture on top has no other
-            parts = self._walk(self.first.sample(shape), lambda q: q.sample())
-            return self._joined(parts, shape + self.batch_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density in nats, with shape ``sample_shape + batch_shape``; values broadcast against the batch."""

@@ -5,8 +5,16 @@ import math
 import pytest
 import torch
 from linear_gaussian import TwoLevels, one_level, two_levels
-from torch.distributions import MultivariateNormal, kl_divergence
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
 
+from genkit_vae.ancestral import Ancestral
 from genkit_vae.divergence import kl_per_group, sampled_kl_per_group
 
 
@@ -56,6 +64,18 @@ def test_a_prior_without_a_batch_draws_one_vector_or_any_number(model):
         z = p.rsample(shape)
         assert z.shape == (*shape, 3)
         assert torch.allclose(p.log_prob(z), model.joint_prior.log_prob(z), rtol=1e-12)
+
+
+def test_a_top_level_that_draws_without_gradients_alone_is_drawn_from():
+    """Two peaks, at -3 and 3 with a third and two thirds of the mass; below them is a normal around twice the peak."""
+    peaks = Independent(Normal(torch.tensor([[-3.0], [3.0]]), 0.1), 1)
+    top = MixtureSameFamily(Categorical(torch.tensor([1.0, 2.0])), peaks)
+    p = Ancestral(top, [lambda z: Independent(Normal(2 * z, 0.1), 1)], [1, 1], backward=True)
+    z = p.sample((10_000,))
+    assert z[:, 1].mean() == pytest.approx(1, abs=0.12)
+    assert torch.allclose(z[:, 0], 2 * z[:, 1], atol=0.6)
+    assert (z[:, 0] - 2 * z[:, 1]).std() == pytest.approx(0.1, rel=0.05)
+    assert torch.equal(p.log_prob(z), p.log_prob(z.clone()))
 
 
 def test_mean_of_linear_levels_is_the_joint_mean(model, x):
