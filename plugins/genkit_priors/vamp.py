@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, MixtureSameFamily
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
 from genkit import DataSpec, Shape
 from genkit_priors.prior import PosteriorOf, Prior
@@ -116,7 +116,16 @@ class Vamp(Prior):
 
 
 class PosteriorMixture(MixtureSameFamily):
-    """A mixture whose densities are computed some values at a time: of all, each in each component, would fill memory.
+    r"""A mixture of posteriors, whose densities are computed in as little memory and time as its components allow.
+
+    Of independent normals, the usual posteriors, the squares in the exponent are expanded, so that all values in all
+    components are three matrix products; in double precision, since they cancel:
+
+    .. math:: \sum_d \frac{(z_d - \mu_{kd})^2}{\sigma_{kd}^2}
+        = \sum_d z_d^2 \frac{1}{\sigma_{kd}^2} - 2 \sum_d z_d \frac{\mu_{kd}}{\sigma_{kd}^2}
+        + \sum_d \frac{\mu_{kd}^2}{\sigma_{kd}^2}
+
+    Of others, some values are taken at a time: of all, each in each component, would fill memory.
 
     Example:
         >>> from torch.distributions import Normal
@@ -128,8 +137,20 @@ class PosteriorMixture(MixtureSameFamily):
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-density in nats, with the values' shape before the event's."""
         outer = x.shape[: x.dim() - len(self.event_shape)]
-        components = self.component_distribution.batch_shape[-1]
-        at_once = max(1, ELEMENTS // (components * max(1, math.prod(self.event_shape))))
-        parts = x.reshape(math.prod(outer), *self.event_shape).split(at_once)
+        values = x.reshape(math.prod(outer), *self.event_shape)
+        components = self.component_distribution
+        normals = components.base_dist if isinstance(components, Independent) else components
+        if isinstance(normals, Normal) and x.device.type != "mps":  # which has no double precision
+            return self._of_normals(normals, values).view(outer)
+        at_once = max(1, ELEMENTS // (components.batch_shape[-1] * max(1, math.prod(self.event_shape))))
         log_prob = super().log_prob
-        return torch.cat([log_prob(part) for part in parts]).view(outer)
+        return torch.cat([log_prob(part) for part in values.split(at_once)]).view(outer)
+
+    def _of_normals(self, normals: Normal, values: Tensor) -> Tensor:
+        z = values.flatten(1).double()  # (N, D)
+        mean, scale = (part.reshape(part.shape[0], -1).double() for part in (normals.loc, normals.scale))  # (K, D)
+        precision = scale.square().reciprocal()
+        constant = (mean.square() * precision + 2 * scale.log() + math.log(2 * math.pi)).sum(1)  # (K,)
+        exponent = torch.addmm(constant, z.square(), precision.T) - 2 * z @ (mean * precision).T  # (N, K)
+        log_shares = self.mixture_distribution.logits.log_softmax(-1)
+        return (log_shares - exponent / 2).logsumexp(1).to(values.dtype)

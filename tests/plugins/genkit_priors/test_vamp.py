@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import torch
-from torch.distributions import Categorical, MixtureSameFamily
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import genkit
 from genkit import Progress
@@ -81,7 +81,7 @@ def test_density_is_that_of_the_posteriors_one_by_one(posterior, spec):
 
 
 def test_density_is_the_same_some_values_at_a_time(monkeypatch):
-    vae, z = built(), torch.randn(3, 7, 2, dtype=torch.float64)
+    vae, z = built(IMAGES, "full_covariance"), torch.randn(3, 7, 2, dtype=torch.float64)
     whole = vae.prior().log_prob(z)
     sizes = []
     plain = MixtureSameFamily.log_prob
@@ -90,6 +90,19 @@ def test_density_is_the_same_some_values_at_a_time(monkeypatch):
     assert torch.equal(vae.prior().log_prob(z), whole)
     assert sizes == [4] * 5 + [1]
     assert torch.equal(vae.prior().log_prob(z[0, 0]), whole[0, 0])
+
+
+def test_density_of_single_precision_does_not_suffer_from_narrow_posteriors_far_away():
+    weights = Categorical(torch.tensor([0.3, 0.7]))
+    normals = Independent(Normal(torch.tensor([[30.0, -5.0], [0.1, 2.0]]), torch.tensor([[1e-3, 0.2], [0.3, 1e-2]])), 1)
+    z = torch.tensor([[30.001, -5.1], [0.2, 2.02], [3.0, 3.0]])
+    exact = MixtureSameFamily(
+        Categorical(weights.probs.double()),
+        Independent(Normal(normals.mean.double(), normals.stddev.double()), 1),
+    )
+    assert torch.allclose(
+        vamp.PosteriorMixture(weights, normals).log_prob(z).double(), exact.log_prob(z.double()), rtol=1e-5
+    )
 
 
 def test_bound_is_that_of_the_mixture_by_hand():
