@@ -1,5 +1,6 @@
 """What the recipes of published figures promise: the papers' networks, their schedules, their figures."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from genkit.engine.assembly import dry_build
 from genkit.recipe import load_recipe
 
 PAPERS = Path(__file__).parents[1] / "recipes" / "papers"
+RECORDS = Path(__file__).parents[1] / "docs" / "reproductions"
 BURDA = {  # table 1 of Burda, Grosse and Salakhutdinov, nats
     "burda_1layer_k1": 86.76,
     "burda_1layer_vae_k5": 86.47,
@@ -76,3 +78,16 @@ def test_with_one_latent_both_objectives_of_the_table_are_the_same(layers):
         (turn,) = genkit.build("objective", node, model).turns(model)
         losses.append(turn.loss(Batch(x), Progress(torch.zeros(()), torch.zeros(()))).total.item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_at_equal_epochs_five_weighted_latents_reached_a_better_likelihood_than_one():
+    """As the records of the runs have it: one schedule, one seed, 121 epochs each."""
+    one, five = (RECORDS / name for name in ("burda_1layer_k1_121_epochs", "burda_1layer_iwae_k5"))
+    recipes = [load_recipe(record / "recipe.yaml", ["published=null"]).to_plain() for record in (one, five)]
+    assert [recipe["objective"]["k"] for recipe in recipes] == [1, 5]
+    assert recipes[0]["train"] == recipes[1]["train"] | {"keep": recipes[0]["train"]["keep"]}
+    figures = [json.loads((record / "result.json").read_text())["figures"][0] for record in (one, five)]
+    assert [(figure["name"], figure["split"], figure["epoch"]) for figure in figures] == [("nll", "test", 121)] * 2
+    assert figures[0]["tag"] == figures[1]["tag"]
+    assert figures[0]["value"] - figures[1]["value"] >= 0.5
+    assert figures[1]["value"] > 85.54  # not better than the paper after a 27th of its epochs
