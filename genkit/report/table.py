@@ -17,7 +17,7 @@ HEADERS = (
 
 def cells(row: Row) -> list[str]:
     """A row's cells under :data:`HEADERS`."""
-    first, record = row.first, row.first.record
+    record = row.first.record
     digits = _digits(row)
     unit = f" {record.unit}" if record and record.unit else ""
     error = row.standard_error if record else None
@@ -33,7 +33,7 @@ def cells(row: Row) -> list[str]:
         _best_epochs(row),
         " or ".join(dict.fromkeys(run.device for run in row.runs)),
         _time(row),
-        departures(first),
+        _departures(row),
     ]
 
 
@@ -71,6 +71,14 @@ def _published(row: Row) -> str:
     if published is None:
         return ""
     return f"{repr(published.value).removesuffix('.0')} {published.unit or ''}".rstrip()
+
+
+def _departures(row: Row) -> str:
+    """Those of the runs; where they differ, each with its seed."""
+    said = {run.seed: departures(run) for run in row.runs}
+    if len(set(said.values())) == 1:
+        return said[row.first.seed]
+    return "; ".join(f"seed {seed}: {words}" for seed, words in said.items())
 
 
 def _digits(row: Row) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from genkit import Figure, GenerativeModel, GenkitError, HasLevels, LatentVariable, SplitName, Subject
-from genkit_latents.latent_evaluator import LatentEvaluator, Splits
+from genkit_latents.latent_evaluator import LatentEvaluator, Splits, need_finite
 from genkit_vae.ancestral import Ancestral
 
 
@@ -49,7 +49,7 @@ class ActiveUnits(LatentEvaluator):
         *,
         threshold: PositiveFloat = 0.01,
         draws: Annotated[int, Field(ge=2)] = 20,
-        examples: PositiveInt | None = None,
+        examples: Annotated[int, Field(ge=2)] | None = None,
         splits: Splits = ("validation", "test"),
     ) -> None:
         super().__init__(examples, splits)
@@ -60,7 +60,7 @@ class ActiveUnits(LatentEvaluator):
         """Counts.
 
         Raises:
-            GenkitError: There is only one example, which cannot differ from another.
+            GenkitError: There is only one example, which cannot differ from another; or the model has diverged.
         """
         model = subject.model
         assert isinstance(model, LatentVariable)
@@ -68,7 +68,9 @@ class ActiveUnits(LatentEvaluator):
         first, second = (torch.cat(half).cpu().double() for half in zip(*pairs, strict=True))
         if len(first) < 2:
             raise GenkitError(f"active_units: {len(first)} example of {split} has no variance; it takes at least 2")
-        active = covariance(first, second) > self.threshold  # (D,)
+        variance = covariance(first, second)
+        need_finite(variance, "the means of its posteriors")
+        active = variance > self.threshold  # (D,)
         exact = (first == second).all(0)
         yield self._figure("", active, exact, len(first))
         if isinstance(model, HasLevels) and len(model.levels) > 1:

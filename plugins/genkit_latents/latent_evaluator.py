@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
-from genkit import Evaluator, LatentVariable, SplitName, Subject, spread
+from genkit import Evaluator, GenkitError, LatentVariable, SplitName, Subject, spread
 
 Splits = Annotated[Sequence[SplitName], Field(min_length=1)]
 
@@ -38,3 +39,16 @@ class LatentEvaluator(Evaluator):
         if self.num_examples is None or self.num_examples >= len(view):
             return (batch.x for batch in view.batches(size))
         return (batch.x for batch in spread(view, self.num_examples, size))
+
+
+def need_finite(values: Tensor, what: str) -> None:
+    """Refuses figures of a model that has diverged: of what is no number, nothing is active, and nothing collapsed.
+
+    Raises:
+        GenkitError: Some values are not finite.
+    """
+    if not torch.isfinite(values).all():
+        raise GenkitError(
+            f"{what} are not finite, and its latents cannot be judged: the model has diverged, or its prior has no "
+            "density where its posteriors draw"
+        )

@@ -111,6 +111,7 @@ class LogLikelihood(Evaluator):
             courses[self.names[name]] = course = self._course(estimator, subject, split)
             last = course[-1]
             tag = LogProb(last.nats, "estimate", measure, last.draws, estimator.label).tag(subject.spec)
+            tag += self._share(len(last.nats), subject, split)
             yield from figures(last, name, tag, subject.spec.num_dims)
             yield from notes(last, self.names[name])
         yield Picture(draw_courses(courses), "course")
@@ -133,6 +134,11 @@ class LogLikelihood(Evaluator):
         assert isinstance(model, LatentVariable)
         parts = [[Numbers(one) for one in estimator.estimate(model, x)] for x in self._examples(subject, split)]
         return [together(same) for same in zip(*parts, strict=True)]
+
+    def _share(self, count: int, subject: Subject, split: SplitName | None) -> str:
+        """What the tag says of figures that are not of the whole split: they are not to be ranked with such as are."""
+        total = len(subject.view(split))
+        return "" if count == total else f"; {count:,} of {total:,} examples"
 
     def _measure(self, subject: Subject, split: SplitName | None) -> Measure:
         model = subject.model
@@ -180,7 +186,9 @@ def figures(estimate: Estimate, name: str, tag: str, num_dims: int) -> Iterator[
 def notes(estimate: Estimate, name: str) -> Iterator[Note]:
     """What should worry the reader of an estimator's figures."""
     draws, count = estimate.draws, len(estimate.nats)
-    lost = int((estimate.effective == 0).sum())
+    lost, odd = int((estimate.effective == 0).sum()), int(estimate.nats.isnan().sum())
+    if odd:
+        yield Note(f"{name}: for {odd} of {count} examples the estimate is no number: the model has diverged")
     poor = (estimate.effective < HARDLY_ONE).double().mean().item()
     if lost:
         yield Note(

@@ -74,7 +74,9 @@ class RateDistortion(LatentEvaluator):
         rate, distortion = torch.cat(parts, dim=1).cpu().double().mean(1).tolist()  # not every device has float64
         known = model.log_prob(first_batch(subject.view(split), 1).x)
         bound = LogProb(known.nats, "lower bound", known.measure, under=known.under).tag(subject.spec)
-        tag = f"{bound}; {self.k} {'draw' if self.k == 1 else 'draws'} for each example"
+        count, total = sum(part.shape[1] for part in parts), len(subject.view(split))
+        share = "" if count == total else f"; {count:,} of {total:,} examples"
+        tag = f"{bound}; {self.k} {'draw' if self.k == 1 else 'draws'} for each example{share}"
         yield Figure(rate + distortion, unit="nats", tag=tag, better="lower")
         yield Figure(rate, "rate", "nats", tag)
         yield Figure(distortion, "distortion", "nats", tag)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genkit import HasLevels, LatentVariable
+from genkit_latents.latent_evaluator import need_finite
 from genkit_vae.divergence import kl_per_level
 
 
@@ -76,6 +77,9 @@ def usage_of(model: LatentVariable, batches: Iterable[Tensor], k: int) -> Usage:
         model: Whose prior and posterior.
         batches: Examples, each with shape :math:`(B, *S)`.
         k: Latents for each example, where there is no closed form.
+
+    Raises:
+        GenkitError: A divergence is not finite.
     """
     sums, count, closed_form, sizes = [], 0, True, [0]
     for x in batches:
@@ -88,6 +92,7 @@ def usage_of(model: LatentVariable, batches: Iterable[Tensor], k: int) -> Usage:
         sums.append([len(x) * mean.cpu().double() for mean in means])  # in this order: not every device has float64
         count += len(x)
     every = [torch.stack(level).sum(0) / count for level in zip(*sums, strict=True)]
+    need_finite(torch.cat(every), "the model's divergences")
     how = "in closed form" if closed_form else f"estimated with {k} {'draw' if k == 1 else 'draws'} each"
     return Usage(_named(every, sizes), f"divergence {how}; {count} examples")
 

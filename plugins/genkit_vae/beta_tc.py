@@ -70,13 +70,12 @@ class BetaTC(Variational):
         self.beta = beta
         self.gamma = gamma
 
-    def start(self, model: GenerativeModel, x: Tensor) -> None:
+    def check(self, model: LatentVariable, x: Tensor) -> None:
         """Looks whether the posterior's density is known for each dimension alone.
 
         Raises:
             GenkitError: It is not.
         """
-        assert isinstance(model, LatentVariable)
         q = model.posterior(x[:1])
         try:
             log_marginals_of_pairs(q, q.rsample())

@@ -101,14 +101,17 @@ class HierarchicalVAE(LatentModel, HasLevels):
             yield level.decoder((level.latent_dim,), below.parameter_shape)
 
     def start(self, x: Tensor) -> None:
-        """Shows encoders, prior and decoders their first inputs."""
-        own = self.posterior(x).rsample().split(self._sizes, dim=-1)
-        for encoder, seen in zip(self.encoders, [x, *own], strict=False):
+        """Shows encoders, prior and decoders their first inputs: each what those before it make once they started."""
+        seen = x
+        for level, encoder in enumerate(self.encoders):
             encoder.start(seen)
-        self.latent_prior.start([x, *own][-2])
-        drawn = self.sample_latent(len(x)).split(self._sizes, dim=-1)
-        for decoder, z in zip(self.decoders, drawn, strict=True):
-            decoder.start(z)
+            if level == len(self._sizes) - 1:
+                self.latent_prior.start(seen)
+            seen = self._posterior_of(level, seen).sample()
+        z = self.latent_prior.sample(len(x))
+        for level in reversed(range(len(self._sizes))):
+            self.decoders[level].start(z)
+            z = self._prior_below(level, z).sample() if level else z
 
     @property
     def levels(self) -> Sequence[int]:

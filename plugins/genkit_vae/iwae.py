@@ -43,7 +43,7 @@ class IWAE(Variational):
         super().__init__()
         self.bound = WeightedBound(k, 1, estimator)
 
-    def start(self, model: GenerativeModel, x: Tensor) -> None:
+    def check(self, model: LatentVariable, x: Tensor) -> None:
         """Looks whether the posterior's density is known where the estimator asks for it."""
         self.bound.check(model, x)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -20,6 +18,7 @@ from genkit import (
 )
 from genkit_vae.divergence import kl_per_group
 from genkit_vae.likelihood import Likelihood
+from genkit_vae.weights import log_mean_exp
 
 
 class LatentModel(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb, SamplesDifferentiably):
@@ -51,7 +50,7 @@ class LatentModel(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb,
 
         .. math:: \log \frac{1}{k} \sum_{i=1}^k \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)}, \quad z_i \sim q(z \mid x)
 
-        One latent is drawn at a time, so that memory does not grow with :math:`k`.
+        One latent is drawn at a time: of many, only the weights are kept.
 
         References:
             Burda, Grosse and Salakhutdinov: Importance Weighted Autoencoders, ICLR 2016, arXiv 1509.00519.
@@ -62,12 +61,11 @@ class LatentModel(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb,
             z = q.rsample()
             nats = self.likelihood(z, context).log_prob(x) - kl_per_group(q, p, z).sum(1)
             return LogProb(nats, "lower bound", measure)
-        log_sum = torch.full(x.shape[:1], -math.inf, device=x.device)
-        for _ in range(num_samples):
+        log_weights = x.new_empty(num_samples, len(x))
+        for weights in log_weights:
             z = q.rsample()
-            log_weight = self.likelihood(z, context).log_prob(x) + p.log_prob(z) - q.log_prob(z)
-            log_sum = torch.logaddexp(log_sum, log_weight)
-        return LogProb(log_sum - math.log(num_samples), "estimate", measure, num_samples)
+            weights.copy_(self.likelihood(z, context).log_prob(x) + p.log_prob(z) - q.log_prob(z))
+        return LogProb(log_mean_exp(log_weights), "estimate", measure, num_samples)
 
 
 def full_precision(parameters: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class MIWAE(Variational):
         super().__init__()
         self.bound = WeightedBound(k, m, estimator)
 
-    def start(self, model: GenerativeModel, x: Tensor) -> None:
+    def check(self, model: LatentVariable, x: Tensor) -> None:
         """Looks whether the posterior's density is known where the estimator asks for it."""
         self.bound.check(model, x)
 

@@ -33,6 +33,7 @@ class MMD(Variational):
 
     requires = (LatentVariable, Decodes)
     examples = ({}, {"weight": 10.0, "kernel": "inverse_multiquadratics"})
+    needs_density = False
     units = {"reconstruction": "nats"}  # noqa: RUF012  (a class's constant)
 
     def __init__(
