@@ -459,7 +459,7 @@ def test_a_published_section_that_was_spoiled_is_told_with_its_line(like):
 
 
 def invoke(*words):
-    return CliRunner().invoke(app, ["report", *map(str, words)])
+    return CliRunner(env={"COLUMNS": None}).invoke(app, ["report", *map(str, words)])
 
 
 def test_the_command_prints_a_table_and_leaves_out_empty_columns(like, tmp_path):

@@ -49,7 +49,7 @@ class LatentUsage(LatentEvaluator):
         /,
         *,
         threshold: PositiveFloat = 0.01,
-        k: PositiveInt = 1,
+        k: PositiveInt = 10,
         examples: PositiveInt | None = None,
         splits: Splits = ("validation", "test"),
     ) -> None:

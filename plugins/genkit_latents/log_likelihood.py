@@ -195,7 +195,11 @@ def notes(estimate: Estimate, name: str) -> Iterator[Note]:
             f"{name}: for {lost} of {count} examples no draw of {draws} has any weight: their likelihood is estimated "
             "as 0, and the figure is infinite; more draws, or another estimator, may find some"
         )
-    elif poor > MOST and draws > 1:
+    elif draws == 1:
+        yield Note(
+            f"{name}: from one draw for each example comes a bound on the likelihood and no estimate of it", "note"
+        )
+    elif poor > MOST:
         yield Note(
             f"{name}: of {draws} draws one has nearly all the weight for {poor:.0%} of the examples: the figure is a "
             "bound on the likelihood, and the likelihood may be far above it"

@@ -13,8 +13,8 @@ from genkit_latents.usage import Level, Usage, usage_of
 
 Share = Annotated[float, Field(gt=0, le=1)]
 REMEDY = (
-    "objective: {use: elbo, warmup_epochs: 10}, or free_bits: 0.1 in its place, keeps latents in use; "
-    "so does a decoder that can do less without them"
+    "a divergence that sets in slowly (warmup_epochs: 10, of the objective elbo) or costs nothing at first "
+    "(free_bits: 0.1) keeps latents in use; so does a decoder that can do less without them"
 )
 
 
@@ -52,7 +52,7 @@ class PosteriorCollapse(LatentEvaluator):
         threshold: PositiveFloat = 0.01,
         warn_at: Share = 0.5,
         after: PositiveInt = 1,
-        k: PositiveInt = 1,
+        k: PositiveInt = 10,
         examples: PositiveInt | None = None,
         splits: Splits = ("validation", "test"),
     ) -> None:

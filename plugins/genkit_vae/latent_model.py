@@ -62,9 +62,9 @@ class LatentModel(GenerativeModel, Encodes, Decodes, LatentVariable, HasLogProb,
             nats = self.likelihood(z, context).log_prob(x) - kl_per_group(q, p, z).sum(1)
             return LogProb(nats, "lower bound", measure)
         log_weights = x.new_empty(num_samples, len(x))
-        for weights in log_weights:
+        for i in range(num_samples):
             z = q.rsample()
-            weights.copy_(self.likelihood(z, context).log_prob(x) + p.log_prob(z) - q.log_prob(z))
+            log_weights[i] = self.likelihood(z, context).log_prob(x) + p.log_prob(z) - q.log_prob(z)
         return LogProb(log_mean_exp(log_weights), "estimate", measure, num_samples)
 
 

@@ -124,7 +124,8 @@ def test_a_single_draw_or_a_single_example_has_no_error_to_tell():
     model = judged()
     figures, notes, _ = judge(LogLikelihood(model, estimator=told(draws=1, effective=1.0)), model, VALUES)
     assert list(figures) == ["", "bits_per_dim", "standard_error", "effective_samples"]
-    assert notes == []
+    text = "told: from one draw for each example comes a bound on the likelihood and no estimate of it"
+    assert notes == [Note(text, "note")]
     figures, _, _ = judge(LogLikelihood(model, estimator=told()), model, VALUES[:1])
     assert list(figures) == ["", "bits_per_dim", "draws_error", "effective_samples"]
 
