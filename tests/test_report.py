@@ -287,6 +287,18 @@ def test_a_recipe_that_was_changed_on_the_way_says_so(like):
     )
 
 
+def test_what_one_seed_of_a_row_did_otherwise_is_said_with_the_seed(like):
+    notes = [{"step": 1200, "recipe": {"train.optimizer.lr": 0.5}, "environment": {}}]
+    paper = protocol(train__epochs=2)
+    folders = [like("a", published=paper, seed=1), like("b", published=paper, seed=2, environment={"resumed": notes})]
+    ((row,),) = [group.rows for group in grouped([read_account(folder) for folder in folders])]
+    said = dict(zip(HEADERS, cells(row), strict=True))
+    assert said["seeds"] == "1, 2"
+    assert said["departures from the protocol"] == (
+        "seed 1: none; seed 2: train.optimizer.lr was changed to 0.5 at step 1,200"
+    )
+
+
 # ---- unfinished --------------------------------------------------------------------------------------------------
 
 

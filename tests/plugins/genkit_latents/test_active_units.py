@@ -1,5 +1,7 @@
 """Active units where the variance of every posterior mean is known."""
 
+import math
+
 import pytest
 import torch
 from handmade import Known, Levelled, Opaque, judge, normal, standard, values, with_variances
@@ -23,6 +25,17 @@ def test_dimensions_whose_means_vary_more_are_counted(threshold, count, std):
     figures, notes, pictures = judge("active_units", known(lambda x: normal(x, std)), x, threshold=threshold)
     assert values(figures) == {"": count}
     assert notes == pictures == []
+
+
+@pytest.mark.parametrize("evaluator", ["active_units", "latent_usage", "posterior_collapse"])
+def test_latents_of_a_model_that_diverged_are_not_judged(evaluator):
+    with pytest.raises(genkit.GenkitError, match="are not finite, and its latents cannot be judged"):
+        judge(evaluator, known(lambda x: normal(x * math.nan, 1.0)), with_variances(20, VARIANCES))
+
+
+def test_one_example_is_refused_before_anything_is_trained():
+    with pytest.raises(genkit.RecipeError, match="examples"):
+        genkit.build("evaluator", {"use": "active_units", "examples": 1}, known(lambda x: normal(x, 1.0)))
 
 
 def test_means_of_a_normal_of_any_covariance_are_exact():

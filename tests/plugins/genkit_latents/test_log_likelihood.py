@@ -14,7 +14,7 @@ from genkit.cli import app
 from genkit.engine.feed import Feed
 from genkit_latents.courses import draw_courses
 from genkit_latents.estimator import Estimate, Estimator
-from genkit_latents.log_likelihood import LogLikelihood
+from genkit_latents.log_likelihood import LogLikelihood, figures
 
 SPEC = DataSpec((1, 1, 3), levels=2, protocol="dynamically binarized")
 BITS = 3 * math.log(2)  # of three pixels, in nats
@@ -118,6 +118,21 @@ def test_densities_are_called_so():
     model.measure = "density"
     figures, _, _ = judge(LogLikelihood(model, estimator=told()), model, VALUES)
     assert figures[""].tag == "estimate (10 samples); density of continuous; hearsay"
+
+
+def test_the_error_of_a_mean_is_the_root_of_the_squares_over_their_number():
+    errors = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    estimate = Estimate(10, torch.zeros(2, dtype=torch.float64), errors, torch.full((2,), 4.0))
+    of = {figure.name: figure.value for figure in figures(estimate, "", "", 3)}
+    assert of["draws_error"] == pytest.approx(5 / 2)
+
+
+def test_a_part_of_a_split_is_said_in_every_tag():
+    model = judged()
+    of, _, _ = judge(LogLikelihood(model, estimator=told(), examples=20), model, VALUES)
+    assert all("; 20 of 45 examples" in figure.tag for figure in of.values())
+    of, _, _ = judge(LogLikelihood(model, estimator=told(), examples=45), model, VALUES)
+    assert not any(" of 45 examples" in figure.tag for figure in of.values())
 
 
 def test_a_single_draw_or_a_single_example_has_no_error_to_tell():

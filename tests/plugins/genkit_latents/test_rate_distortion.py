@@ -33,6 +33,17 @@ def test_both_terms_are_those_of_a_linear_gaussian_model(hide):
     assert notes == pictures == []  # there is no course yet
 
 
+def test_all_draws_count_for_both_terms():
+    x = torch.randn(2, 2) + 0.5
+    model = Known(lambda x: Opaque(normal(0.5 * x, SPREAD)), standard(2), NOISE)
+    square = x.square().sum(1).mean().item()
+    rate = 0.5 * (square / 4 + 2 * SPREAD**2 - 2) - 2 * math.log(SPREAD)
+    distortion = math.log(2 * math.pi * NOISE**2) + (square / 4 + 2 * SPREAD**2) / (2 * NOISE**2)
+    of = values(judge("rate_distortion", model, x, k=100_000)[0])  # of one draw the spread would be tenths
+    assert of["rate"] == pytest.approx(rate, abs=0.01)
+    assert of["distortion"] == pytest.approx(distortion, abs=0.01)
+
+
 @pytest.mark.parametrize("posterior", ["diagonal", "full_covariance"])
 def test_their_sum_is_the_negative_bound_of_bits_per_dim(posterior):
     node = {"use": "mlp", "hidden_dims": [8]}

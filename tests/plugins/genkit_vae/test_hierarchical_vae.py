@@ -131,6 +131,49 @@ def test_pseudo_inputs_are_of_what_the_topmost_encoder_reads(start):
     assert torch.allclose(model.latent_prior.distribution().log_prob(top), expected, atol=1e-5)
 
 
+def test_each_part_starts_on_what_those_before_it_make_once_they_have_started():
+    seen = []
+
+    class Watched(torch.nn.Module):
+        """A network that notes what it is shown first, and puts out means of 1,000 from then on."""
+
+        def __init__(self, name, network):
+            super().__init__()
+            self.name, self.network, self.mean = name, network, 0.0
+
+        def start(self, x):
+            seen.append((self.name, x))
+            self.mean = 1000.0
+
+        def forward(self, x):
+            mean, log_std = torch.zeros_like(self.network(x)).chunk(2, dim=1)
+            return torch.cat([mean + self.mean, log_std], dim=1)
+
+    model = build(prior={"use": "vamp", "pseudo_inputs": 4, "start": "data"})
+    for group in ("encoders", "decoders"):
+        watched = [Watched(f"{group}.{i}", network) for i, network in enumerate(getattr(model, group))]
+        setattr(model, group, torch.nn.ModuleList(watched))
+    x = torch.bernoulli(torch.full((6, 1, 4, 4), 0.4))
+    with torch.no_grad():
+        model.start(x)
+    assert [name for name, _ in seen] == [*(f"encoders.{i}" for i in range(3)), *(f"decoders.{i}" for i in (2, 1, 0))]
+    shown = dict(seen)
+    assert torch.equal(shown["encoders.0"], x)
+    assert torch.equal(model.latent_prior.inputs, shown["encoders.2"][:4])  # what the topmost encoder reads
+    for name in ("encoders.1", "encoders.2", "decoders.1", "decoders.0"):
+        assert shown[name].min() > 900, f"{name} was shown what a part made before it started"
+
+
+def test_samples_move_what_draws_from_the_prior_go_through():
+    for prior in ("standard_normal", {"use": "vamp", "pseudo_inputs": 5}):
+        model = build(prior=prior)
+        model.rsample(7).square().sum().backward()
+        reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        moved = {id(parameter) for parameter in model.sampling_parameters()}
+        assert reached == {name for name, parameter in model.named_parameters() if id(parameter) in moved}
+        assert any(name.startswith("encoders.2.") for name in reached) is (prior != "standard_normal")
+
+
 def test_an_objective_says_what_a_level_lacks(tmp_path):
     recipe = tmp_path / "two.yaml"
     recipe.write_text(

@@ -5,7 +5,7 @@ import torch
 
 import genkit
 from genkit import Batch, Progress
-from genkit.errors import RecipeError
+from genkit.errors import GenkitError, RecipeError
 from genkit.recipe import load_recipe
 from genkit_vae import OBJECTIVES
 
@@ -44,6 +44,18 @@ def test_training_lowers_its_loss_and_moves_every_parameter(use, name):
         losses.append(loss.item())
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     assert not any(torch.equal(before, after) for before, after in zip(start, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("use", OBJECTIVES)
+def test_a_prior_with_bounds_is_refused_at_the_start_unless_it_is_only_drawn_from(use):
+    model = genkit.build("model", {**NODES["vae"], "prior": "uniform"}, SPEC)
+    objective, x = genkit.build("objective", {"use": use}, model), torch.zeros(50, *SPEC.shape)
+    if use == "mmd":
+        objective.start(model, x)
+        assert torch.isfinite(objective.turns(model)[0].loss(Batch(x), PROGRESS).total)
+        return
+    with pytest.raises(GenkitError, match="the prior has no density at latents that the posterior draws"):
+        objective.start(model, x)
 
 
 @pytest.mark.parametrize("use", OBJECTIVES)
