@@ -121,7 +121,8 @@ IN_FILE = [
     ),
     (
         ("objective: {use: maximum_likelihood}", "objective: {use: elbo}"),
-        "flow.yaml:9: objective: elbo needs a model with LatentVariable, which flow has not; models that would do: vae",
+        "flow.yaml:9: objective: elbo needs a model with LatentVariable, which flow has not; "
+        "models that would do: hierarchical_vae, vae",
     ),
 ]
 

@@ -237,7 +237,7 @@ VAE = ["model={use: vae, latent_dim: 2, likelihood: discretized_logistic}", "obj
         (
             ["objective=elbo"],
             "command line objective=elbo: objective: elbo needs a model with LatentVariable, which generator has not; "
-            "models that would do: vae",
+            "models that would do: hierarchical_vae, vae",
         ),
     ],
 )

@@ -150,7 +150,7 @@ class PosteriorMixture(MixtureSameFamily):
     def _of_normals(self, normals: Normal, values: Tensor) -> Tensor:
         mean, scale = (part.reshape(part.shape[0], -1).double() for part in (normals.loc, normals.scale))  # (K, D)
         centre = mean.detach().mean(0)  # (D,), around which squares are smaller
-        z, mean = values.flatten(1).double() - centre, mean - centre  # (N, D)
+        z, mean = values.reshape(len(values), -1).double() - centre, mean - centre  # (N, D)
         precision = scale.square().reciprocal()
         constant = (mean.square() * precision + 2 * scale.log() + math.log(2 * math.pi)).sum(1)  # (K,)
         exponent = torch.addmm(constant, z.square(), precision.T) - 2 * z @ (mean * precision).T  # (N, K)

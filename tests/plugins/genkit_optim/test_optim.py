@@ -7,6 +7,7 @@ import torch
 
 import genkit
 from genkit.registry import installed
+from genkit.testing.common import examples
 
 PLAIN = {
     "adam": torch.optim.Adam,
@@ -66,6 +67,8 @@ def test_schedule_is_its_formula(node, epoch, expected):
 
 @pytest.mark.parametrize("name", installed().names("schedule"))
 def test_every_schedule_starts_at_the_full_rate_and_warms_up(name):
-    assert factor(name, 0) == 1
-    assert factor({"use": name, "warmup_epochs": 10}, 0) == 0
-    assert factor({"use": name, "warmup_epochs": 10}, 5) == pytest.approx(factor(name, 5) * 0.5, rel=0.1)
+    for example in examples("schedule", name):
+        plain = example.to_plain() | {"warmup_epochs": 0}
+        assert factor(plain, 0) == 1
+        assert factor({**plain, "warmup_epochs": 10}, 0) == 0
+        assert factor({**plain, "warmup_epochs": 10}, 5) == pytest.approx(factor(plain, 5) * 0.5, rel=0.1)
