@@ -19,6 +19,8 @@ from genkit_vae.latent_model import LatentModel, full_precision
 from genkit_vae.likelihood import Likelihood
 from genkit_vae.posterior import Diagonal, Posterior, introduce
 
+TANH = {"use": "mlp", "hidden_dims": [16], "activation": "tanh"}  # of an example whose levels' spreads stay bounded
+
 
 @dataclass(frozen=True, kw_only=True)
 class Level(Section):
@@ -69,7 +71,7 @@ class HierarchicalVAE(LatentModel, HasLevels):
     examples = (
         {"levels": [{"latent_dim": 2}, {"latent_dim": 2}], "prior": {"use": "vamp", "pseudo_inputs": 3}},
         {"levels": [{"latent_dim": 3}, {"latent_dim": 2}]},
-        {"levels": [{"latent_dim": 2}, {"latent_dim": 2}, {"latent_dim": 1}], "likelihood": "gaussian"},
+        {"levels": [{"latent_dim": size, "decoder": TANH} for size in (2, 2, 1)], "likelihood": "gaussian"},
     )
 
     def __init__(
