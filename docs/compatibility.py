@@ -33,7 +33,7 @@ SMALL = {
     ("backbone", "gated_cnn"): {"channels": 4},
     ("bijection", "spline_coupling"): {"bins": 2},
     ("feature_extractor", "classifier"): {"epochs": 1, "num_features": 4},
-    ("sampler", "rejection"): {"burn_in": 500, "percentile": 0},
+    ("sampler", "rejection"): {"burn_in": 500},
     ("sampler", "gaussian_mixture"): {"components": 2},
     ("evaluator", "density"): {"num_samples": 32, "size": 100, "grid": 16},
     ("evaluator", "kernel"): {"subsets": 2, "subset_size": 8},

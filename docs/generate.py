@@ -22,7 +22,7 @@ import genkit.testing
 from genkit.cli import app
 from genkit.cli.describe import capabilities, requirements, snippet
 from genkit.component import Component, kind_class, to_plain
-from genkit.recipe.schema import Option, options_of
+from genkit.recipe.schema import Option, options_of, spelled_out
 from genkit.registry import OWN_DISTRIBUTION, Registration, installed
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -216,7 +216,7 @@ def _linked(capability: str) -> str:
 
 
 def _option_rows(options: Iterable[Option], kinds: list[str]) -> Iterator[tuple[str, ...]]:
-    for option in options:
+    for option in spelled_out(options):
         default = "required" if option.required else f"`{json.dumps(to_plain(option.default))}`"
         yield f"`{option.name}`", _type(option, kinds), default, to_markdown(option.description, public_link)
 

@@ -451,6 +451,13 @@ def test_describe(kind, name):
     assert f"'use': '{name}'" in str(snippet)
 
 
+def test_describe_spells_out_the_keys_of_what_a_list_holds():
+    printed = succeed("describe", "model", "hierarchical_vae")
+    for key in ("levels.N.latent_dim", "levels.N.encoder", "levels.N.decoder", "levels.N.posterior"):
+        assert key in printed
+    assert re.search(r"levels\.N\.latent_dim +int > 0 +20 +Dimensions of its", printed)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

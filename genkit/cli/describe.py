@@ -14,7 +14,7 @@ from rich.text import Text
 from genkit.cli.tables import print_table
 from genkit.component import Component, to_plain
 from genkit.model import Capability
-from genkit.recipe.schema import Default, Option, registered_options, written_default
+from genkit.recipe.schema import Default, Option, registered_options, spelled_out, written_default
 from genkit.registry import Registration, Registry
 
 RECIPE_PLACES = {"model": "model", "objective": "objective", "sampler": "sampler", "dataset": "data"}
@@ -76,7 +76,7 @@ def _print_options(console: Console, options: dict[str, Option], default: Defaul
             Text("required", "red") if option.required else json.dumps(default(option)),
             plain(option.description),
         )
-        for option in options.values()
+        for option in spelled_out(options.values())
     ]
     print_table(("key", "type and range", "default", "what it is"), rows, console)
     console.print()

@@ -6,9 +6,9 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -76,6 +76,26 @@ def options_of(owner: type) -> dict[str, Option]:
         _check_default(owner, p.name, default)
         options[p.name] = Option(p.name, annotation, default, described.get(p.name, ""), adapter)
     return options
+
+
+def spelled_out(options: Iterable[Option]) -> Iterator[Option]:
+    """Options, each followed by the keys of the section that its value is, or that its items are: ``levels.N.size``."""
+    for option in options:
+        yield option
+        for inner, section in _sections_in(option.annotation):
+            own = spelled_out(options_of(section).values())
+            yield from (replace(key, name=f"{option.name}{inner}.{key.name}") for key in own)
+
+
+def _sections_in(annotation: Any, inner: str = "") -> Iterator[tuple[str, type[Section]]]:
+    """The sections in a type, each with how a path leads to one: by a number in a list, by a name in a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield inner, annotation
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin not in (Literal, Factory):
+        step = ".NAME" if origin in (dict, Mapping) else ".N" if origin in (list, tuple, Sequence) else ""
+        for argument in args[:1] if origin is Annotated else args:
+            yield from _sections_in(argument, inner + step)
 
 
 def registered_options(registration: Registration) -> dict[str, Option]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from rich import filesize
@@ -63,12 +64,11 @@ class LineDisplay:
 
     @hookimpl
     def on_evaluation(self, report: EvaluationEnd) -> None:
-        """Prints an evaluator's figures."""
-        if report.records:
-            figures = "  ".join(f"{r.name} {format_value(r)}" for r in report.records)
-            when = "" if report.epoch else "before training, "
-            tag = f" [{report.records[0].tag}]" if report.records[0].tag else ""
-            self.line(f"  {when}{report.split or report.entry}: {figures}{tag}")
+        """Prints an evaluator's figures, on a line all those in a row that have one tag."""
+        when = "" if report.epoch else "before training, "
+        for tag, records in groupby(report.records, key=lambda record: record.tag):
+            figures = "  ".join(f"{record.name} {format_value(record)}" for record in records)
+            self.line(f"  {when}{report.split or report.entry}: {figures}{f' [{tag}]' if tag else ''}")
         for note in report.notes:
             self.line(f"  {report.entry}: {note}")
 

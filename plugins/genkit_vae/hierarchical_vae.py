@@ -69,8 +69,8 @@ class HierarchicalVAE(LatentModel, HasLevels):
     """
 
     examples = (
-        {"levels": [{"latent_dim": 2}, {"latent_dim": 2}], "prior": {"use": "vamp", "pseudo_inputs": 3}},
         {"levels": [{"latent_dim": 3}, {"latent_dim": 2}]},
+        {"levels": [{"latent_dim": 2}, {"latent_dim": 2}], "prior": {"use": "vamp", "pseudo_inputs": 3}},
         {"levels": [{"latent_dim": size, "decoder": TANH} for size in (2, 2, 1)], "likelihood": "gaussian"},
     )
 

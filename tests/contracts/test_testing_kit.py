@@ -968,7 +968,7 @@ class OnTheHost(Likelihood):
         (KeepsModel, "keeps the model"),
         (OfTheBatch, "loss has shape"),
         (UnknownPlayer, "no player is called 'model'"),
-        (Halfway, "no gradient reaches (decoder|latent_prior)"),
+        (Halfway, "no gradient reaches decoder"),
         (LeftOver, "no player moves extra.weight, extra.bias"),
         (Stranger, "belong neither to the model nor to the objective"),
         (TwiceTheTurn, "two turns share a name: model, model"),

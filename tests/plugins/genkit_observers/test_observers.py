@@ -167,6 +167,20 @@ def test_lines_where_there_is_no_terminal(tmp_path):
     ]
 
 
+def test_figures_under_different_tags_stand_on_different_lines(tmp_path):
+    text = io.StringIO()
+    display = LineDisplay(start(tmp_path), Console(file=text, width=200))
+    one, other = "estimate (5 samples)", "estimate (9 samples)"
+    named = (("nll", one), ("nll/error", one), ("nll/prior", other), ("nll/untagged", ""))
+    records = [Record(3, 1, "test", name, 2.0, tag=tag) for name, tag in named]
+    display.on_evaluation(EvaluationEnd("nll", "test", 1, 3, records, [], []))
+    assert text.getvalue().splitlines() == [
+        f"  test: nll 2  nll/error 2 [{one}]",
+        f"  test: nll/prior 2 [{other}]",
+        "  test: nll/untagged 2",
+    ]
+
+
 def test_live_display_shows_progress_speed_losses_and_figures(tmp_path):
     text = shown(LiveDisplay, tmp_path)
     for part in ("3/6", "3/3", "50.0 steps/s, 1,600 examples/s", "model/loss", "0.9 bits/dim", "lower bound", "left"):
