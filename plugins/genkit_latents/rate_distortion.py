@@ -73,13 +73,14 @@ class RateDistortion(LatentEvaluator):
         parts = [rate_and_distortion(model, x, self.k) for x in self.batches(subject, split)]
         rate, distortion = torch.cat(parts, dim=1).cpu().double().mean(1).tolist()  # not every device has float64
         known = model.log_prob(first_batch(subject.view(split), 1).x)
-        bound = LogProb(known.nats, "lower bound", known.measure, under=known.under).tag(subject.spec)
         count, total = sum(part.shape[1] for part in parts), len(subject.view(split))
         share = "" if count == total else f"; {count:,} of {total:,} examples"
-        tag = f"{bound}; {self.k} {'draw' if self.k == 1 else 'draws'} for each example{share}"
-        yield Figure(rate + distortion, unit="nats", tag=tag, better="lower")
-        yield Figure(rate, "rate", "nats", tag)
-        yield Figure(distortion, "distortion", "nats", tag)
+        taken = f"{self.k} {'draw' if self.k == 1 else 'draws'} for each example{share}"
+        bound = LogProb(known.nats, "lower bound", known.measure, under=known.under).tag(subject.spec)
+        apart = bound.partition("; ")[2]  # neither of the two is a bound by itself
+        yield Figure(rate + distortion, unit="nats", tag=f"{bound}; {taken}", better="lower")
+        yield Figure(rate, "rate", "nats", f"{apart}; {taken}")
+        yield Figure(distortion, "distortion", "nats", f"{apart}; {taken}")
         course = course_of(subject.history, (subject.epoch, rate, distortion))
         if len(course) > 1:
             yield Picture(draw_course(course), split or "")
