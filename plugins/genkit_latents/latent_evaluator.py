@@ -52,3 +52,13 @@ def need_finite(values: Tensor, what: str) -> None:
             f"{what} are not finite, and its latents cannot be judged: the model has diverged, or its prior has no "
             "density where its posteriors draw"
         )
+
+
+def part_of(count: int, total: int) -> str:
+    """What a tag says of figures that are not of a whole split: they are not to be ranked with such as are.
+
+    Example:
+        >>> part_of(20, 10_000), part_of(20, 20)
+        ('; 20 of 10,000 examples', '')
+    """
+    return "" if count == total else f"; {count:,} of {total:,} examples"

@@ -9,10 +9,8 @@ from typing import Annotated
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
 from genkit import (
-    Evaluator,
     Factory,
     Figure,
     GenerativeModel,
@@ -25,12 +23,12 @@ from genkit import (
     Subject,
     bits_per_dim,
     first_batch,
-    spread,
     use,
 )
 from genkit.model import Measure
 from genkit_latents.courses import draw_courses
 from genkit_latents.estimator import Estimate, Estimator
+from genkit_latents.latent_evaluator import LatentEvaluator, Splits, part_of
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 EXAMPLES = 20  # at a time: a chunk of latents then holds many of each
@@ -39,7 +37,7 @@ MOST = 0.5  # of the examples
 OWN = ("bits_per_dim", "standard_error", "draws_error", "effective_samples")
 
 
-class LogLikelihood(Evaluator):
+class LogLikelihood(LatentEvaluator):
     r"""The mean of :math:`-\log p(x)` over a split, by an estimator that says how far it can be trusted.
 
     The principal figure is in nats per example; lower is better. Beside it stand ``bits_per_dim``, the same in bits
@@ -86,8 +84,9 @@ class LogLikelihood(Evaluator):
         estimator: Factory[Estimator] = use("importance"),
         compare: Mapping[Name, Factory[Estimator]] | None = None,
         examples: PositiveInt | None = None,
-        splits: Annotated[Sequence[SplitName], Field(min_length=1)] = ("test",),
+        splits: Splits = ("test",),
     ) -> None:
+        super().__init__(examples, splits)
         others = {name: factory() for name, factory in (compare or {}).items()}
         if taken := sorted({estimator.name, *OWN} & others.keys()):
             raise ValueError(
@@ -95,13 +94,6 @@ class LogLikelihood(Evaluator):
             )
         self.estimators = {"": estimator(), **others}
         self.names = {"": estimator.name, **{name: name for name in others}}
-        self.num_examples = examples
-        self._splits = tuple(splits)
-
-    @property
-    def splits(self) -> tuple[SplitName, ...]:
-        """As the recipe says."""
-        return self._splits
 
     def evaluate(self, subject: Subject, split: SplitName | None) -> Iterable[Figure | Note | Picture]:
         """Estimates example by example."""
@@ -111,18 +103,10 @@ class LogLikelihood(Evaluator):
             courses[self.names[name]] = course = self._course(estimator, subject, split)
             last = course[-1]
             tag = LogProb(last.nats, "estimate", measure, last.draws, estimator.label).tag(subject.spec)
-            tag += self._share(len(last.nats), subject, split)
+            tag += part_of(len(last.nats), len(subject.view(split)))
             yield from figures(last, name, tag, subject.spec.num_dims)
             yield from notes(last, self.names[name])
         yield Picture(draw_courses(courses), "course")
-
-    def _examples(self, subject: Subject, split: SplitName | None) -> Iterator[Tensor]:
-        """The examples to be judged, a few at a time."""
-        view = subject.view(split)
-        if self.num_examples is None or self.num_examples >= len(view):
-            return (batch.x for batch in view.batches(EXAMPLES))
-        chosen = spread(view, self.num_examples, subject.batch_size)
-        return (part for batch in chosen for part in batch.x.split(EXAMPLES))
 
     def _course(self, estimator: Estimator, subject: Subject, split: SplitName | None) -> list[Estimate]:
         """The estimates of all examples together, with more and more draws.
@@ -132,13 +116,9 @@ class LogLikelihood(Evaluator):
         """
         model = subject.model
         assert isinstance(model, LatentVariable)
-        parts = [[Numbers(one) for one in estimator.estimate(model, x)] for x in self._examples(subject, split)]
+        few = (part for x in self.batches(subject, split) for part in x.split(EXAMPLES))
+        parts = [[Numbers(one) for one in estimator.estimate(model, x)] for x in few]
         return [together(same) for same in zip(*parts, strict=True)]
-
-    def _share(self, count: int, subject: Subject, split: SplitName | None) -> str:
-        """What the tag says of figures that are not of the whole split: they are not to be ranked with such as are."""
-        total = len(subject.view(split))
-        return "" if count == total else f"; {count:,} of {total:,} examples"
 
     def _measure(self, subject: Subject, split: SplitName | None) -> Measure:
         model = subject.model

@@ -22,7 +22,7 @@ from genkit import (
     first_batch,
     rendered,
 )
-from genkit_latents.latent_evaluator import LatentEvaluator, Splits
+from genkit_latents.latent_evaluator import LatentEvaluator, Splits, part_of
 from genkit_vae.divergence import kl_per_group
 from genkit_vae.weights import log_likelihoods
 
@@ -74,8 +74,7 @@ class RateDistortion(LatentEvaluator):
         rate, distortion = torch.cat(parts, dim=1).cpu().double().mean(1).tolist()  # not every device has float64
         known = model.log_prob(first_batch(subject.view(split), 1).x)
         count, total = sum(part.shape[1] for part in parts), len(subject.view(split))
-        share = "" if count == total else f"; {count:,} of {total:,} examples"
-        taken = f"{self.k} {'draw' if self.k == 1 else 'draws'} for each example{share}"
+        taken = f"{self.k} {'draw' if self.k == 1 else 'draws'} for each example{part_of(count, total)}"
         bound = LogProb(known.nats, "lower bound", known.measure, under=known.under).tag(subject.spec)
         apart = bound.partition("; ")[2]  # neither of the two is a bound by itself
         yield Figure(rate + distortion, unit="nats", tag=f"{bound}; {taken}", better="lower")
