@@ -40,7 +40,7 @@ evaluate:
 def moments(dice, kills):
     """When to kill: at any time, or while a checkpoint is being written."""
     for number in range(kills):
-        yield ("writing", dice.uniform(0, 0.01)) if number % 3 == 0 else ("any time", dice.uniform(0.05, 1.2))
+        yield ("writing", dice.uniform(0, 0.003)) if number % 3 == 0 else ("any time", dice.uniform(0.05, 1.2))
 
 
 def kill_at(nursery, folder, kind, delay):
