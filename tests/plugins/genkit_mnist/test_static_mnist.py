@@ -70,7 +70,9 @@ def test_a_missing_file_is_named(tmp_path):
         build(tmp_path).split("train")
 
 
-@pytest.mark.parametrize("text", ["", "0 1 2\n", "0 2 " * 392 + "\n", "0 1 0\n" * 784, "0 1 " * 392 + "\n" + "0 1\n", "<html>"])
+@pytest.mark.parametrize(
+    "text", ["", "0 1 2\n", "0 2 " * 392 + "\n", "0 1 0\n" * 784, "0 1 " * 392 + "\n" + "0 1\n", "<html>"]
+)
 def test_what_is_no_such_file_is_refused(tmp_path, text):
     (tmp_path / "binarized_mnist_train.amat").write_text(text)
     with pytest.raises(genkit.DataError, match="is no text of images: 784 zeros and ones on each line"):
